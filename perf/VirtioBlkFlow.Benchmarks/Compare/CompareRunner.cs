@@ -1,0 +1,130 @@
+using System.Globalization;
+
+namespace VirtioBlkFlow.Benchmarks.Compare;
+
+/// <summary>
+/// Runs the cells. In each, every server is started several times, and contestants take turns: forth in one restart and back in the next, so
+/// that a machine that changes its speed changes it for all.
+/// </summary>
+internal sealed class CompareRunner(CompareOptions options, TextWriter log)
+{
+    // .NET compiles what is hot in both programs meanwhile. The ceiling's is part of its command.
+    private const double WarmUpSeconds = 1.5;
+
+    // A path of at most 107 bytes, which a folder for results may exceed.
+    private readonly string _socketPath = Path.Combine(Path.GetTempPath(), string.Create(CultureInfo.InvariantCulture, $"vbf-compare-{Environment.ProcessId}.sock"));
+
+    private string ControlPath => _socketPath + ".control";
+
+    private string FilePath => Path.Combine(options.Folder, "compare.img");
+
+    /// <summary>Runs all cells.</summary>
+    /// <exception cref="CompareException">Our own server or the client failed.</exception>
+    public IReadOnlyList<CellResult> Run()
+    {
+        try
+        {
+            if (options.Cells.Any(cell => cell.NeedsFile))
+            {
+                MakeFile();
+            }
+
+            return [.. options.Cells.Select(RunCell)];
+        }
+        finally
+        {
+            File.Delete(FilePath);
+        }
+    }
+
+    /// <summary>The order of turns in a restart.</summary>
+    public static IEnumerable<T> InTurn<T>(IReadOnlyList<T> contestants, int restart) => restart % 2 == 0 ? contestants : contestants.Reverse();
+
+    private CellResult RunCell(Cell cell)
+    {
+        log.WriteLine(cell.Name);
+        Contestant[] able = [.. options.Contestants.Where(contestant => contestant.CommandFor(cell) is not null)];
+        var runs = able.ToDictionary(contestant => contestant, _ => new List<Measurement>());
+        var skipped = options.Contestants.Except(able).ToDictionary(contestant => contestant.Name, _ => "has no such disk");
+        for (int restart = 0; restart < options.Restarts; restart++)
+        {
+            foreach (Contestant contestant in InTurn(able, restart).Where(contestant => !skipped.ContainsKey(contestant.Name)))
+            {
+                try
+                {
+                    runs[contestant].AddRange(contestant.IsCeiling ? RunCeiling(contestant, cell, restart) : RunServer(contestant, cell, restart));
+                }
+                catch (CompareException exception) when (contestant != options.Contestants[0])
+                {
+                    // A peer that fails is left out with its reason; that we fail is no result.
+                    skipped[contestant.Name] = contestant.WithoutPath(exception.Message).Replace(options.Folder, ".", StringComparison.Ordinal);
+                    log.WriteLine($"  {contestant.Name}: {exception.Message}");
+                }
+            }
+        }
+
+        ContestantResult[] results =
+        [
+            .. able.Where(contestant => !skipped.ContainsKey(contestant.Name)).Select(
+                contestant => new ContestantResult(contestant.Name, contestant.IsCeiling, contestant.DescribeCommand(cell), [.. runs[contestant].OrderBy(run => (run.Restart, run.Run))])),
+        ];
+        bool isOursThere = results.Length > 0 && results[0].Name == options.Contestants[0].Name;
+        var result = new CellResult(
+            cell.Name, cell, results, isOursThere ? [.. results.Skip(1).Select(peer => PeerRatios.Of(results[0], peer))] : [], skipped);
+        CompareReport.WriteCell(log, result);
+        return result;
+    }
+
+    private List<Measurement> RunServer(Contestant contestant, Cell cell, int restart)
+    {
+        var measured = new List<Measurement>();
+        // In the last restart alone: to be asked where latency comes from takes memory, which is a figure too.
+        string? control = contestant.ControlOption is { } option && restart == options.Restarts - 1 ? option : null;
+        using RunningServer server = RunningServer.Start(Fill(contestant.CommandFor(cell) + control), _socketPath, options.ServerCpu);
+        for (int run = 0; run < options.Runs; run++)
+        {
+            string[] words =
+            [
+                options.Program, "bench", _socketPath, .. cell.BenchOptions(), "--time", Seconds(options.Seconds), "--warm-up", Seconds(WarmUpSeconds),
+                "--seed", Cell.Number(1 + (restart * options.Runs) + run), "--json", "-",
+                .. control is null ? (string[])[] : ["--control", ControlPath],
+            ];
+            string json = Shell.Run(string.Join(' ', words.Select(Contestant.Quote)), options.ClientCpu, Deadline);
+            measured.Add(Measurement.OfBench(json, cell, restart, run));
+        }
+
+        return measured;
+    }
+
+    // It does the server's work, so it gets the server's processor.
+    private List<Measurement> RunCeiling(Contestant contestant, Cell cell, int restart) =>
+    [
+        .. Enumerable.Range(0, options.Runs).Select(
+            run => Measurement.OfFio(Shell.Run(Fill(contestant.CommandFor(cell)!), options.ServerCpu, Deadline), cell, restart, run)),
+    ];
+
+    private TimeSpan Deadline => TimeSpan.FromSeconds((4 * options.Seconds) + 60);
+
+    private static string Seconds(double seconds) => seconds.ToString(CultureInfo.InvariantCulture) + "s";
+
+    private string Fill(string command) => command
+        .Replace("{socket}", Contestant.Quote(_socketPath), StringComparison.Ordinal)
+        .Replace("{control}", Contestant.Quote(ControlPath), StringComparison.Ordinal)
+        .Replace("{file}", FilePath, StringComparison.Ordinal)
+        .Replace("{seconds}", Cell.Number((int)Math.Ceiling(options.Seconds)), StringComparison.Ordinal);
+
+    // Random bytes, all of them written: no holes, nothing to compress. Left in the page cache.
+    private void MakeFile()
+    {
+        using var file = new FileStream(FilePath, FileMode.Create, FileAccess.Write);
+        byte[] chunk = new byte[1 << 20];
+        var random = new Random(1);
+        for (long done = 0; done < options.FileBytes; done += chunk.Length)
+        {
+            random.NextBytes(chunk);
+            file.Write(chunk);
+        }
+
+        file.Flush(flushToDisk: true);
+    }
+}

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Runs the benchmarks and keeps their results with the machine they ran on. See perf/README.md.
+set -euo pipefail
+
+cd "$(dirname "$0")"
+exec < /dev/null
+
+usage() {
+  cat <<'TEXT'
+Usage: ./run-bench.sh MODE [ARGUMENT…]
+
+  quick           vblkflow beside qemu-storage-daemon and fio, three cells: two minutes
+  full            the same with all cells and six restarts of each server: the better part of an hour
+  compare PEER…   the same against the peers named: qemu-storage-daemon, fio, or NAME=COMMAND
+                  for any other server, where COMMAND has {socket} and {file}
+  micro           ratios of pipeline and hand-written loop, and BenchmarkDotNet at full length: an hour
+  --help          this text
+
+ARGUMENTs of quick, full and compare go to the comparison, over what the mode has set:
+  --cells BEGINNINGS  --peer NAME=COMMAND  --restarts N  --runs N  --seconds N  --file-mib N
+  --server-cpu LIST  --client-cpu LIST  --our-options "OPTIONS"
+
+Environment:
+  BENCH_OUT           folder for results; default: perf/results/TIME for full, else artifacts/bench/TIME
+  VBLKFLOW_BENCH_DIR  folder for the test file; default: BENCH_OUT. Not on tmpfs
+  BENCH_BUILD_ARGS    more arguments for dotnet build, such as --artifacts-path DIR
+TEXT
+}
+
+mode="${1:-}"
+case "$mode" in
+  quick | full | compare | micro) shift ;;
+  --help | -h) usage; exit 0 ;;
+  *) usage >&2; exit 2 ;;
+esac
+if [ "$mode" = micro ] && [ $# -gt 0 ]; then
+  usage >&2
+  exit 2
+fi
+
+time="$(date -u +%Y%m%dT%H%M%SZ)"
+if [ "$mode" = full ]; then
+  out="${BENCH_OUT:-perf/results/$time}"
+else
+  out="${BENCH_OUT:-artifacts/bench/$time}"
+fi
+mkdir -p "$out"
+out="$(realpath "$out")"
+export VBLKFLOW_BENCH_DIR="${VBLKFLOW_BENCH_DIR:-$out}"
+
+# build PROJECT: prints where its output is.
+build() {
+  # Split on purpose: several arguments.
+  # shellcheck disable=SC2086
+  dotnet build "$1" -c Release -v quiet --nologo ${BENCH_BUILD_ARGS:-} >&2
+  # shellcheck disable=SC2086
+  dotnet build "$1" -c Release ${BENCH_BUILD_ARGS:-} -getProperty:TargetPath
+}
+
+program="$(build perf/VirtioBlkFlow.Benchmarks)"
+daemon="$(build src/VirtioBlkFlow.Daemon)"
+daemon="${daemon%.dll}"
+
+# given OPTION ARGUMENT…: whether the option is among the arguments.
+given() {
+  local option="$1" argument
+  shift
+  for argument in "$@"; do
+    if [ "$argument" = "$option" ] || [ "${argument%%=*}" = "$option" ]; then
+      return 0
+    fi
+  done
+  return 1
+}
+
+# compare DEFAULTS… -- ARGUMENTS…: an option given is not set again.
+compare() {
+  local settings=()
+  while [ "$1" != -- ]; do
+    if ! given "$1" "${@:3}"; then
+      settings+=("$1" "$2")
+    fi
+    shift 2
+  done
+  shift
+  dotnet "$program" compare --program "$daemon" --folder "$VBLKFLOW_BENCH_DIR" --json "$out/compare.json" "${settings[@]}" "$@" | tee "$out/compare.txt"
+}
+
+# What the figures of micro belong to; the comparison writes its own.
+machine() {
+  {
+    echo "command: ./run-bench.sh $mode"
+    echo "time: $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+    echo "commit: $(git rev-parse HEAD 2> /dev/null || echo unknown)$(test -z "$(git status --porcelain -- src perf 2> /dev/null)" || echo ', with local changes')"
+    echo "kernel: $(uname -s) $(uname -r | sed "s,-.*,,") $(uname -m)"
+    echo "cpu: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores"
+    echo "memory: $(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)"
+    echo "file system: $(stat -f -c %T "$VBLKFLOW_BENCH_DIR")"
+    echo "dotnet: SDK $(dotnet --version)"
+    echo "load before: $(cut -d ' ' -f 1-3 /proc/loadavg)"
+  } | tee "$out/machine.txt"
+}
+
+case "$mode" in
+  quick)
+    compare --cells quick --restarts 3 --runs 1 --seconds 2 --file-mib 256 -- "$@"
+    ;;
+  full)
+    compare --cells full --restarts 6 --runs 2 --seconds 2 --file-mib 1024 -- "$@"
+    ;;
+  compare)
+    compare --cells full --restarts 3 --runs 2 --seconds 2 --file-mib 1024 -- "$@"
+    ;;
+  micro)
+    machine
+    dotnet "$program" ratio --disk null --rounds 300 --json "$out/ratio-null.json" | tee "$out/ratio-null.txt"
+    dotnet "$program" ratio --disk file --rounds 300 --json "$out/ratio-file.json" | tee "$out/ratio-file.txt"
+    dotnet "$program" --filter '*' --artifacts "$out/benchmarkdotnet" --exporters json
+    echo "load after: $(cut -d ' ' -f 1-3 /proc/loadavg)" | tee -a "$out/machine.txt"
+    ;;
+esac
+echo "Results: $out"

@@ -1,0 +1,43 @@
+using Microsoft.Extensions.Logging;
+
+namespace VirtioBlkFlow.Daemon;
+
+/// <summary>Everything the program itself logs.</summary>
+internal static partial class Log
+{
+    [LoggerMessage(1, LogLevel.Information, "Serving '{Image}', {Bytes} bytes, on {Socket} with {Engine}.")]
+    public static partial void Serving(ILogger logger, string image, ulong bytes, string socket, string engine);
+
+    [LoggerMessage(2, LogLevel.Warning, "Doing I/O on threads, which is slower: {Obstacle}")]
+    public static partial void UringRefused(ILogger logger, string obstacle);
+
+    [LoggerMessage(3, LogLevel.Error, "Requests are still in flight after the time to drain; they end with the process.")]
+    public static partial void DrainTimedOut(ILogger logger);
+
+    [LoggerMessage(4, LogLevel.Critical, "The server failed.")]
+    public static partial void ServerFailed(ILogger logger, Exception exception);
+
+    [LoggerMessage(5, LogLevel.Warning, "Resized from {OldBytes} to {NewBytes} bytes.")]
+    public static partial void Resized(ILogger logger, ulong oldBytes, ulong newBytes);
+
+    [LoggerMessage(8, LogLevel.Warning, "'{Image}', {Queue}")]
+    public static partial void Snapshot(ILogger logger, string image, string queue);
+
+    [LoggerMessage(9, LogLevel.Warning, "'{Image}': no queue was ever started.")]
+    public static partial void SnapshotOfNothing(ILogger logger, string image);
+
+    [LoggerMessage(7, LogLevel.Error, "The records of {Count} zones are damaged: these zones are offline.")]
+    public static partial void ZonesDamaged(ILogger logger, int count);
+
+    [LoggerMessage(6, LogLevel.Warning, "The last {UnusedBytes} bytes of the image are not used: they are no whole block.")]
+    public static partial void RoundedDown(ILogger logger, ulong unusedBytes);
+
+    [LoggerMessage(8, LogLevel.Warning, "Faults are injected by {Rules} rules. To have the same again: fault-seed={Seed}.")]
+    public static partial void InjectingFaults(ILogger logger, int rules, int seed);
+
+    [LoggerMessage(9, LogLevel.Error, "Requests that failed are held: the guest waits. Mend the storage, then send SIGHUP.")]
+    public static partial void Holding(ILogger logger);
+
+    [LoggerMessage(10, LogLevel.Warning, "Nothing is held any more.")]
+    public static partial void HoldsNoMore(ILogger logger);
+}

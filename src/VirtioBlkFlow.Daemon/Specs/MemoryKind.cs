@@ -1,0 +1,52 @@
+using Microsoft.Extensions.Logging;
+using VirtioBlkFlow.Disks;
+using VirtioBlkFlow.Disks.Memory;
+
+namespace VirtioBlkFlow.Daemon.Specs;
+
+/// <summary>A disk in the host's memory.</summary>
+internal sealed class MemoryKind : DiskKind
+{
+    public override string Name => "memory";
+
+    public override string Form => "SIZE";
+
+    public override string Meaning => "A disk in memory, empty at the start; alone, or shared with programs of the host.";
+
+    public override string Example => "memory:64M,shm=scratch";
+
+    public override IReadOnlyList<SpecKey> OwnKeys { get; } =
+    [
+        SpecKey.Text(
+            "shm",
+            "NAME",
+            "Keep it in the shared memory object of this name, /dev/shm/NAME, for others to map; what is there already is kept.",
+            "scratch",
+            (spec, text) => text.Contains('/', StringComparison.Ordinal) ? null : spec.WithMemory(memory => memory with { SharedName = text }),
+            "a name without slashes"),
+        SpecKey.Flag("keep", "Leave the shared memory object behind at the end.", "on", (spec, on) => spec.WithMemory(memory => memory with { KeepShared = on })),
+        SpecKey.Choice(
+            "huge-pages",
+            "Which pages it is made of: any, huge ones where there are some, or ones of 2 MiB from the host's reserve.",
+            [("none", HugePages.None), ("transparent", HugePages.Transparent), ("2M", HugePages.TwoMegabytes)],
+            (spec, pages) => spec.WithMemory(memory => memory with { HugePages = pages })),
+    ];
+
+    public override string? FindFault(DiskSpec spec)
+    {
+        if (!ValueText.TryParseSize(spec.What, out _))
+        {
+            return $"'{spec.What}' is no size. It takes bytes, or a number with K, M, G or T: {Example}";
+        }
+
+        return spec.Memory.KeepShared && spec.Memory.SharedName is null ? "only shared memory can be kept: give shm=NAME too." : null;
+    }
+
+    public override string? StorageOf(DiskSpec spec) => spec.Memory.SharedName is { } name ? $"shm {name}" : null;
+
+    public override IDisk Open(DiskSpec spec, ILogger logger)
+    {
+        _ = ValueText.TryParseSize(spec.What, out ulong bytes);
+        return MemoryDisk.Open(spec.Memory with { SizeBytes = bytes });
+    }
+}

@@ -1,0 +1,115 @@
+using Microsoft.Extensions.Logging;
+using VirtioBlkFlow.Disks;
+using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Memory;
+using VirtioBlkFlow.Disks.Wrapping;
+
+namespace VirtioBlkFlow.Daemon.Specs;
+
+/// <summary>
+/// What disks of one process have in common: an image that several serve ranges of is opened and locked once, and the disks of a throttle
+/// group have the same limits. Used by one thread while the disks are opened.
+/// </summary>
+internal sealed class SharedParts
+{
+    private readonly Dictionary<OpenImage, SharedImage> _images = [];
+
+    // What is shared, and whether by readers only.
+    private readonly Dictionary<OpenImage, bool> _sharedImages;
+    private readonly Dictionary<string, ThrottleGroup> _groups = [];
+
+    /// <summary>For a complete set of disks, checked by <see cref="DiskSet"/>.</summary>
+    /// <exception cref="DiskOpenException">Limits let nothing through.</exception>
+    public SharedParts(IReadOnlyList<DiskSpec> disks)
+    {
+        _sharedImages = disks.GroupBy(OpenImageOf).Where(group => group.Key.Storage is not null && group.Count() > 1)
+            .ToDictionary(group => group.Key, group => group.All(disk => disk.ReadOnly));
+        foreach (DiskSpec disk in disks.Where(disk => disk.ThrottleGroup is not null && disk.Throttle is not null))
+        {
+            _groups.TryAdd(disk.ThrottleGroup!, new ThrottleGroup(disk.Throttle!));
+        }
+    }
+
+    /// <summary>The disk of a specification's kind; one that others have too, if ranges of it are served.</summary>
+    /// <exception cref="DiskOpenException">It cannot be opened.</exception>
+    public IDisk Open(DiskSpec spec, ILogger logger)
+    {
+        OpenImage key = OpenImageOf(spec);
+        if (!_sharedImages.TryGetValue(key, out bool isReadOnly))
+        {
+            return spec.Kind.Open(spec, logger);
+        }
+
+        if (!_images.TryGetValue(key, out SharedImage? image))
+        {
+            _images.Add(key, image = new SharedImage(spec.Kind.Open(spec with { ReadOnly = isReadOnly }, logger)));
+        }
+
+        return image.Share();
+    }
+
+    /// <summary>What a specification's limits are; null for none.</summary>
+    /// <exception cref="DiskOpenException">They let nothing through.</exception>
+    public ThrottleGroup? ThrottleOf(DiskSpec spec) =>
+        spec.ThrottleGroup is { } name ? _groups[name]
+        : spec.Throttle is { } limits ? new ThrottleGroup(limits)
+        : null;
+
+    // Without a range it is served once, or by readers and by who wants no lock: these open it for themselves.
+    private static OpenImage OpenImageOf(DiskSpec spec) =>
+        new(spec.Range is null ? null : spec.Kind.StorageOf(spec), spec.Direct, spec.Lock, spec.Memory);
+
+    /// <summary>What is opened, and how.</summary>
+    private sealed record OpenImage(string? Storage, bool Direct, bool Lock, MemoryDiskOptions Memory);
+
+    /// <summary>A disk that is closed with the last of those that share it.</summary>
+    private sealed class SharedImage(IDisk disk)
+    {
+        private int _shareCount;
+
+        public IDisk Share()
+        {
+            Interlocked.Increment(ref _shareCount);
+            return new OneShare(disk, this);
+        }
+
+        private void Release()
+        {
+            if (Interlocked.Decrement(ref _shareCount) == 0)
+            {
+                disk.Dispose();
+            }
+        }
+
+        private sealed class OneShare(IDisk disk, SharedImage image) : IDisk
+        {
+            private bool _isReleased;
+
+            public DiskProperties Properties => disk.Properties;
+
+            public DiskLifetime? Lifetime => disk.Lifetime;
+
+            // Each device asks for itself, and a disk is asked by one at a time.
+            public DiskResize Refresh()
+            {
+                lock (image)
+                {
+                    return disk.Refresh();
+                }
+            }
+
+            public IDiskQueue OpenQueue(IIoEngine engine, IDiskCompletions completions, int slotCount) => disk.OpenQueue(engine, completions, slotCount);
+
+            public DiskOutcome Flush() => disk.Flush();
+
+            public void Dispose()
+            {
+                if (!_isReleased)
+                {
+                    _isReleased = true;
+                    image.Release();
+                }
+            }
+        }
+    }
+}

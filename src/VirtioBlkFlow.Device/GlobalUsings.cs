@@ -1,0 +1,3 @@
+global using System.Threading.Tasks.Dataflow;
+global using Microsoft.Win32.SafeHandles;
+global using VirtioBlkFlow.Virtio;

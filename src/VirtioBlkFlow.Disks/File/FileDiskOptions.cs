@@ -1,0 +1,8 @@
+namespace VirtioBlkFlow.Disks.File;
+
+/// <summary>How to open a raw image.</summary>
+/// <param name="Path">The image.</param>
+/// <param name="ReadOnly">Open it for reading only.</param>
+/// <param name="Direct">Bypass the page cache (O_DIRECT).</param>
+/// <param name="Lock">Refuse an image that another process writes; see fcntl(2), "Open file description locks".</param>
+public sealed record FileDiskOptions(string Path, bool ReadOnly = false, bool Direct = false, bool Lock = true);

@@ -1,0 +1,48 @@
+using VirtioBlkFlow.Disks.Engine;
+
+namespace VirtioBlkFlow.Disks.Memory;
+
+/// <summary>
+/// A disk in the host's memory; what it holds is gone with it, or with the shared memory object it is made on. Shared by all queues.
+/// </summary>
+public sealed class MemoryDisk : IDisk
+{
+    private readonly MemoryStore _store;
+
+    private MemoryDisk(MemoryStore store, ulong sizeBytes)
+    {
+        _store = store;
+        Properties = new DiskProperties { CapacityBytes = sizeBytes, CanDiscard = true, CanWriteZeroes = true };
+    }
+
+    /// <inheritdoc/>
+    public DiskProperties Properties { get; }
+
+    /// <summary>Makes a disk in memory.</summary>
+    /// <exception cref="DiskOpenException">The memory cannot be had; the message names cause and remedy.</exception>
+    public static MemoryDisk Open(MemoryDiskOptions options)
+    {
+        SizeRule.Require(options.SizeBytes, "memory disk");
+        if (options.SharedName == null)
+        {
+            return new MemoryDisk(PrivateMemory.Map(options.SizeBytes, options.HugePages), options.SizeBytes);
+        }
+
+        if (options.HugePages != HugePages.None)
+        {
+            throw new DiskOpenException("Shared memory has no huge pages of its own. Leave them out, or mount /dev/shm with huge=always.");
+        }
+
+        return new MemoryDisk(SharedMemory.Open(options.SizeBytes, options.SharedName, options.KeepShared), options.SizeBytes);
+    }
+
+    /// <inheritdoc/>
+    public IDiskQueue OpenQueue(IIoEngine engine, IDiskCompletions completions, int slotCount) =>
+        new MemoryDiskQueue(_store, completions, Properties.CapacityBytes);
+
+    /// <inheritdoc/>
+    public DiskOutcome Flush() => DiskOutcome.Done;
+
+    /// <inheritdoc/>
+    public void Dispose() => _store.Dispose();
+}

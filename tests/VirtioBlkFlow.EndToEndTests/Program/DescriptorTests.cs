@@ -1,0 +1,93 @@
+using VirtioBlkFlow.EndToEndTests.Harness;
+using VirtioBlkFlow.EndToEndTests.OwnFrontend;
+
+namespace VirtioBlkFlow.EndToEndTests.Program;
+
+/// <summary>--fd: the socket comes from whoever started the daemon.</summary>
+public class DescriptorTests(LauncherFixture launcher) : IClassFixture<LauncherFixture>
+{
+    [Fact]
+    public async Task A_listening_descriptor_serves_one_front_end_after_another()
+    {
+        using TestFolder folder = new();
+        string socket = folder[Vblkflow.SocketName];
+        DiskImage image = folder.CreateImage(16);
+        await using ChildProcess daemon = await Vblkflow.StartListeningByAsync(
+            folder, launcher.Launcher, "listen", socket, RepoPaths.Daemon, "--fd", "3", "--blk-file", image.FilePath);
+
+        for (int i = 0; i < 3; i++)
+        {
+            using FrontendSession session = FrontendSession.Open(socket);
+            session.VerifyRoundTrip(image, sector: (ulong)i * 64);
+        }
+
+        daemon.Signal(ChildProcess.SIGTERM);
+        Assert.True(await daemon.WaitForExitAsync(Vblkflow.SignalDeadline));
+        Assert.Equal(ProgramEnd.Success, daemon.ExitCode);
+        Assert.True(File.Exists(socket), "The socket file belongs to who made it.");
+        Assert.Empty(daemon.Errors.Lines);
+    }
+
+    [Fact]
+    public async Task A_connected_descriptor_serves_its_front_end_and_the_daemon_ends_with_it()
+    {
+        using TestFolder folder = new();
+        DiskImage image = folder.CreateImage(16);
+        using ConnectedDaemon connected = await ConnectedDaemon.StartAsync(launcher, folder, image);
+        await using ChildProcess daemon = connected.Process;
+
+        using (FrontendSession session = FrontendSession.Open(connected.Frontend))
+        {
+            session.VerifyRoundTrip(image, sector: 8);
+        }
+
+        Assert.True(await daemon.WaitForExitAsync(Vblkflow.EndDeadline), "It goes on without its only front-end.");
+        Assert.Equal(ProgramEnd.Success, daemon.ExitCode);
+        Assert.Empty(daemon.Errors.Lines);
+    }
+
+    [Fact]
+    public async Task A_front_end_that_breaks_the_protocol_on_a_connected_descriptor_ends_the_daemon_with_an_error()
+    {
+        using TestFolder folder = new();
+        using ConnectedDaemon connected = await ConnectedDaemon.StartAsync(launcher, folder, folder.CreateImage(16));
+        await using ChildProcess daemon = connected.Process;
+
+        connected.Frontend.SendRaw(new byte[12]);
+
+        Assert.True(await daemon.WaitForExitAsync(Vblkflow.EndDeadline));
+        Assert.Equal(ProgramEnd.Failure, daemon.ExitCode);
+        Assert.Contains("protocol", Assert.Single(daemon.Errors.Lines), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_connected_descriptor_is_no_obstacle_to_SIGTERM()
+    {
+        using TestFolder folder = new();
+        DiskImage image = folder.CreateImage(16);
+        using ConnectedDaemon connected = await ConnectedDaemon.StartAsync(launcher, folder, image);
+        await using ChildProcess daemon = connected.Process;
+        using FrontendSession session = FrontendSession.Open(connected.Frontend);
+        session.VerifyRoundTrip(image, sector: 8);
+
+        daemon.Signal(ChildProcess.SIGTERM);
+
+        Assert.True(await daemon.WaitForExitAsync(Vblkflow.SignalDeadline));
+        Assert.Equal(ProgramEnd.Success, daemon.ExitCode);
+    }
+
+    [Theory]
+    [InlineData("--fd 3 3</dev/null", "3", "not a socket")]
+    [InlineData("--fd 1", "1", "not a socket")]
+    [InlineData("--fd 77", "77", "not a socket")]
+    public async Task A_descriptor_that_is_no_socket_is_refused(string arguments, params string[] words)
+    {
+        using TestFolder folder = new();
+        DiskImage image = folder.CreateImage(16);
+
+        ProgramEnd end = await Vblkflow.EndOfAsync(
+            ChildProcess.Start("sh", ["-c", $"exec '{RepoPaths.Daemon}' --blk-file '{image.FilePath}' {arguments}"], folder: folder.FullName));
+
+        end.AssertRefusedWith(ProgramEnd.Failure, words);
+    }
+}
