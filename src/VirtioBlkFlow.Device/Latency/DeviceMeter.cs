@@ -58,8 +58,8 @@ internal sealed class QueueMeter(StageLatency mode, int queue)
     }
 
     /// <summary>What follows batches through the stages of a run of the queue; null if nothing does.</summary>
-    public StageTimer? BeginRun(RequestTable table) =>
-        _histograms == null ? null : new StageTimer(_histograms, table, mode == StageLatency.All, seed: queue);
+    public StageTimer? BeginRun(RequestTable table, BatchPool batches) =>
+        _histograms == null ? null : new StageTimer(_histograms, table, batches, mode == StageLatency.All, seed: queue);
 
     /// <summary>Copies all. From any thread.</summary>
     public QueueMeasurement Read() => new(

@@ -28,6 +28,7 @@ internal sealed class StageTimer
     // Fixed at construction.
     private readonly StageHistograms _histograms;
     private readonly RequestTable _table;
+    private readonly BatchPool _batches;
     private readonly bool _timesAll;
 
     // Owned by the queue's thread. When _untilTimed has come down to 0, the batch at hand is timed and stands for _gap batches.
@@ -43,10 +44,11 @@ internal sealed class StageTimer
     private int _outstanding;
     private uint _ended;
 
-    public StageTimer(StageHistograms histograms, RequestTable table, bool timesAll, int seed)
+    public StageTimer(StageHistograms histograms, RequestTable table, BatchPool batches, bool timesAll, int seed)
     {
         _histograms = histograms;
         _table = table;
+        _batches = batches;
         _timesAll = timesAll;
         _random = (uint)seed + 1;
         _emptyAt = _drawnAt = Now;
@@ -194,7 +196,7 @@ internal sealed class StageTimer
     {
         foreach (ushort number in burst.Slots)
         {
-            if (_table[number].Batch.Times.Weight != 0)
+            if (_batches[_table[number].BatchNumber].Times.Weight != 0)
             {
                 return true;
             }

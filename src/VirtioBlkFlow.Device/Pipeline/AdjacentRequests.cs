@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using VirtioBlkFlow.Disks;
 
 namespace VirtioBlkFlow.Device.Pipeline;
@@ -20,7 +19,6 @@ internal static unsafe class AdjacentRequests
     public const uint MaxRunBytes = 256 << 10;
 
     /// <summary>How many requests, from <paramref name="first"/> on, are one run; 1 if the next does not fit.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static int CountRun(RequestTable table, ReadOnlySpan<ushort> slots, int first)
     {
         if (first + 1 >= slots.Length)
@@ -30,7 +28,6 @@ internal static unsafe class AdjacentRequests
 
         ref readonly DiskRequest head = ref table[slots[first]].Io;
         ref readonly RequestSlot next = ref table[slots[first + 1]];
-        // Random requests, the common case, end here.
         return next.Io.OffsetBytes == head.OffsetBytes + head.LengthBytes && IsTransfer(head.Operation) ? CountLonger(table, slots, first) : 1;
     }
 
@@ -61,7 +58,6 @@ internal static unsafe class AdjacentRequests
 
     private static bool IsTransfer(DiskOperation operation) => operation is DiskOperation.Read or DiskOperation.Write;
 
-    [MethodImpl(MethodImplOptions.NoInlining)]
     private static int CountLonger(RequestTable table, ReadOnlySpan<ushort> slots, int first)
     {
         ref readonly RequestSlot head = ref table[slots[first]];

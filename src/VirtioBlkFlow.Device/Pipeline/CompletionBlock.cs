@@ -9,8 +9,11 @@ namespace VirtioBlkFlow.Device.Pipeline;
 /// Last stage: writes status bytes and used elements, publishes a burst with one store, calls the driver at most once for it. Its
 /// reports are for whoever links a target; without one they are dropped.
 /// </summary>
-public sealed class CompletionBlock : ReactorBlock<CompletionBurst, BurstReport>
+public sealed unsafe class CompletionBlock : ReactorBlock<CompletionBurst, BurstReport>
 {
+    // Requests that are returned to the ring by one call. Arbitrary: enough that the call costs nothing, few enough for the stack.
+    private const int UsedAtOnce = 64;
+
     private readonly Virtqueue _virtqueue;
     private readonly RequestTable _table;
     private readonly BatchPool _batches;
@@ -67,42 +70,21 @@ public sealed class CompletionBlock : ReactorBlock<CompletionBurst, BurstReport>
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.NoInlining)]
+    [SkipLocalsInit]
     protected override void Process(CompletionBurst message)
     {
-        // Requests of a batch mostly end one after the other: they are counted here and taken off their batch together.
-        RequestBatch? batch = null;
-        ulong readBytes = 0;
         long endedAt = message.EndedAt;
-        int batchCompletions = 0;
-        foreach (ushort number in message.Slots)
+        int completions = message.Count;
+        ulong readBytes = 0;
+        Span<ReturnedChain> used = stackalloc ReturnedChain[UsedAtOnce];
+        for (ReadOnlySpan<ushort> slots = message.Slots; slots.Length > 0;)
         {
-            ref RequestSlot slot = ref _table[number];
-            slot.Advance(SlotState.Completed, SlotState.Free);
-            // The status byte before the used element, both before the index: the order the driver reads them in, backwards.
-            uint writtenBytes = slot.Reply.Finish(slot.Status, slot.DataInWritten);
-            _virtqueue.AddUsed(number, writtenBytes, slot.DataInTouched);
-            if (QueueCounters.IsPlainRead(in slot))
-            {
-                readBytes += slot.DataInWritten;
-            }
-            else
-            {
-                _counters.CountOther(in slot);
-            }
-
-            if (slot.Batch != batch)
-            {
-                TakeOff(batch, batchCompletions, endedAt);
-                batch = slot.Batch;
-                batchCompletions = 0;
-            }
-
-            batchCompletions++;
+            int count = Math.Min(slots.Length, UsedAtOnce);
+            readBytes += Answer(slots[..count], used, endedAt);
+            _virtqueue.AddUsed(used[..count]);
+            slots = slots[count..];
         }
 
-        TakeOff(batch, batchCompletions, endedAt);
-
-        int completions = message.Count;
         _bursts.Return(message);
         _notify.WaitsForCompletion = false;
         bool call = _virtqueue.PublishUsed() && Call != null;
@@ -126,14 +108,49 @@ public sealed class CompletionBlock : ReactorBlock<CompletionBurst, BurstReport>
         Emit(new BurstReport(completions, call));
     }
 
-    private void TakeOff(RequestBatch? batch, int completions, long endedAt)
+    // Writes the status bytes: before the used elements, and both before the index: the order the driver reads them in, backwards.
+    // Returns the bytes that plain reads have read.
+    private ulong Answer(ReadOnlySpan<ushort> slots, Span<ReturnedChain> used, long endedAt)
     {
-        if (endedAt != 0 && batch is { Times.Weight: not 0 })
+        ulong readBytes = 0;
+        // Requests of a batch mostly end one after the other: they are counted here and taken off their batch together.
+        RequestSlot* table = _table.Slots;
+        int batchNumber = table[slots[0]].BatchNumber;
+        int batchStart = 0;
+        for (int i = 0; i < slots.Length; i++)
+        {
+            ref RequestSlot slot = ref table[slots[i]];
+            slot.Advance(SlotState.Completed, SlotState.Free);
+            used[i] = new ReturnedChain(slots[i], slot.Reply.Finish(slot.Status, slot.DataInWritten), slot.DataInTouched);
+            if (QueueCounters.IsPlainRead(in slot))
+            {
+                readBytes += slot.DataInWritten;
+            }
+            else
+            {
+                _counters.CountOther(in slot);
+            }
+
+            if (slot.BatchNumber != batchNumber)
+            {
+                TakeOff(_batches[batchNumber], i - batchStart, endedAt);
+                batchNumber = slot.BatchNumber;
+                batchStart = i;
+            }
+        }
+
+        TakeOff(_batches[batchNumber], slots.Length - batchStart, endedAt);
+        return readBytes;
+    }
+
+    private void TakeOff(RequestBatch batch, int completions, long endedAt)
+    {
+        if (endedAt != 0 && batch.Times.Weight != 0)
         {
             _timer!.OnReturned(batch, completions, endedAt);
         }
 
-        if (batch != null && batch.Complete(completions))
+        if (batch.Complete(completions))
         {
             _batches.Return(batch);
         }

@@ -36,13 +36,32 @@ public sealed class CompletionBurst
 /// </summary>
 internal sealed class BurstPool(int burstCapacity)
 {
-    private readonly Stack<CompletionBurst> _free = new();
+    private readonly Stack<CompletionBurst> _more = new();
 
-    public CompletionBurst Rent() => _free.TryPop(out CompletionBurst? burst) ? burst : new CompletionBurst(burstCapacity);
+    // The one that suffices mostly.
+    private CompletionBurst? _free;
+
+    public CompletionBurst Rent()
+    {
+        if (_free is { } burst)
+        {
+            _free = null;
+            return burst;
+        }
+
+        return _more.TryPop(out CompletionBurst? other) ? other : new CompletionBurst(burstCapacity);
+    }
 
     public void Return(CompletionBurst burst)
     {
         burst.Clear();
-        _free.Push(burst);
+        if (_free == null)
+        {
+            _free = burst;
+        }
+        else
+        {
+            _more.Push(burst);
+        }
     }
 }

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using VirtioBlkFlow.Device.Latency;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Virtio.Blk;
+using VirtioBlkFlow.Virtio.Ring;
 
 namespace VirtioBlkFlow.Device.Pipeline;
 
@@ -10,10 +11,11 @@ namespace VirtioBlkFlow.Device.Pipeline;
 /// Third stage: gives requests to the disk and gathers what has ended. A batch comes in whole; completions go out per turn, in
 /// the order they came. How many batches are in flight is bounded by the pool they come from.
 /// </summary>
-public sealed class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>, IDiskCompletions
+public sealed unsafe class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>, IDiskCompletions
 {
     // Fixed at construction.
     private readonly RequestTable _table;
+    private readonly BatchPool _batches;
     private readonly BurstPool _bursts;
     private readonly bool _joinsAdjacent;
     private readonly StageTimer? _timer;
@@ -22,10 +24,11 @@ public sealed class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>, IDisk
     private IDiskQueue? _disk;
     private CompletionBurst _burst;
 
-    internal IoBlock(string name, TaskScheduler scheduler, RequestTable table, BurstPool bursts, bool joinsAdjacent, StageTimer? timer)
+    internal IoBlock(string name, TaskScheduler scheduler, RequestTable table, BatchPool batches, BurstPool bursts, bool joinsAdjacent, StageTimer? timer)
         : base(name, scheduler)
     {
         _table = table;
+        _batches = batches;
         _bursts = bursts;
         _joinsAdjacent = joinsAdjacent;
         _timer = timer;
@@ -60,13 +63,14 @@ public sealed class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>, IDisk
     }
 
     /// <inheritdoc/>
-    unsafe void IDiskCompletions.OnAppended(int slot, ulong offsetBytes)
+    void IDiskCompletions.OnAppended(int slot, ulong offsetBytes)
     {
         ref RequestSlot request = ref _table[slot];
         // The eight bytes before the status, whose byte was taken off the last piece when the request was parsed.
-        uint dataInBytes = request.Chain.WritableBytes - 1;
-        Iovec* pieces = request.Chain.Writable;
-        int count = request.Chain.WritableCount;
+        ref readonly DescriptorChain chain = ref _batches[request.BatchNumber].Chains[request.Position];
+        uint dataInBytes = chain.WritableBytes - 1;
+        Iovec* pieces = chain.Writable;
+        int count = chain.WritableCount;
         Iovec.Advance(ref pieces, ref count, dataInBytes - sizeof(ulong));
         ulong sector = offsetBytes / BlkRequest.SectorBytes;
         Iovec.Scatter(MemoryMarshal.AsBytes(new ReadOnlySpan<ulong>(in sector)), pieces, count);
@@ -97,11 +101,14 @@ public sealed class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>, IDisk
     protected override void Process(RequestBatch message)
     {
         _timer?.OnParsed(message);
+        bool joins = _joinsAdjacent && message.MayJoin;
+        RequestSlot* table = _table.Slots;
+        IDiskQueue disk = _disk!;
         ReadOnlySpan<ushort> slots = message.Slots;
         for (int i = 0; i < slots.Length;)
         {
             ushort number = slots[i];
-            ref RequestSlot slot = ref _table[number];
+            ref RequestSlot slot = ref table[number];
             if (slot.IsDecided)
             {
                 Finish(number, ref slot, SlotState.Parsed);
@@ -109,7 +116,7 @@ public sealed class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>, IDisk
                 continue;
             }
 
-            int run = _joinsAdjacent ? AdjacentRequests.CountRun(_table, slots, i) : 1;
+            int run = joins ? AdjacentRequests.CountRun(_table, slots, i) : 1;
             if (run > 1)
             {
                 i += SubmitRun(message, i, run);
@@ -118,7 +125,7 @@ public sealed class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>, IDisk
 
             slot.Advance(SlotState.Parsed, SlotState.Submitted);
             slot.RunCount = 1;
-            _disk!.Submit(number, in slot.Io);
+            disk.Submit(number, in slot.Io);
             // After the fact: a disk that throws holds nothing. One that completes at once has already counted it off.
             SubmittedCount++;
             i++;
@@ -143,7 +150,6 @@ public sealed class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>, IDisk
         }
 
         ref RequestSlot head = ref _table[run[0]];
-        head.RunStart = (ushort)start;
         head.RunCount = (ushort)count;
         _disk!.Submit(run[0], in joined);
         SubmittedCount += count;
@@ -152,7 +158,7 @@ public sealed class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>, IDisk
 
     private void CompleteRun(ref RequestSlot head, DiskOutcome outcome)
     {
-        ReadOnlySpan<ushort> run = head.Batch.Slots.Slice(head.RunStart, head.RunCount);
+        ReadOnlySpan<ushort> run = _batches[head.BatchNumber].Slots.Slice(head.Position, head.RunCount);
         SubmittedCount -= run.Length;
         head.RunCount = 1;
         foreach (ushort number in run)

@@ -17,7 +17,6 @@ namespace VirtioBlkFlow.Device.Pipeline;
 public sealed class LintBlock : ReactorBlock<RequestBatch, RequestBatch>
 {
     // Fixed at construction.
-    private readonly RequestTable _table;
     private readonly Virtqueue _virtqueue;
     private readonly QueueLint _lint;
     private readonly uint _segMax;
@@ -25,10 +24,9 @@ public sealed class LintBlock : ReactorBlock<RequestBatch, RequestBatch>
     private readonly uint _discardAlignment;
     private readonly bool _limitsChains;
 
-    internal LintBlock(string name, TaskScheduler scheduler, Virtqueue virtqueue, RequestTable table, QueueLint lint)
+    internal LintBlock(string name, TaskScheduler scheduler, Virtqueue virtqueue, QueueLint lint)
         : base(name, scheduler)
     {
-        _table = table;
         _virtqueue = virtqueue;
         _lint = lint;
         OfferedShape shape = lint.Device.Shape;
@@ -48,9 +46,9 @@ public sealed class LintBlock : ReactorBlock<RequestBatch, RequestBatch>
             _lint.Count(rule);
         }
 
-        foreach (ushort number in message.Slots)
+        for (int i = 0; i < message.Count; i++)
         {
-            Check(in _table[number].Chain);
+            Check(in message.ChainAt(i));
         }
 
         Emit(message);

@@ -5,20 +5,18 @@ using VirtioBlkFlow.Virtio.Ring;
 namespace VirtioBlkFlow.Device.Pipeline;
 
 /// <summary>First stage: pops all chains the driver has made available into one batch.</summary>
-public sealed class NotifyBlock : ReactorBlock<QueueKick, RequestBatch>
+public sealed unsafe class NotifyBlock : ReactorBlock<QueueKick, RequestBatch>
 {
     private readonly Virtqueue _virtqueue;
-    private readonly RequestTable _table;
     private readonly BatchPool _pool;
     private readonly QueueCounters _counters;
     private readonly StageTimer? _timer;
 
     internal NotifyBlock(
-        string name, TaskScheduler scheduler, Virtqueue virtqueue, RequestTable table, BatchPool pool, QueueCounters counters, StageTimer? timer)
+        string name, TaskScheduler scheduler, Virtqueue virtqueue, BatchPool pool, QueueCounters counters, StageTimer? timer)
         : base(name, scheduler)
     {
         _virtqueue = virtqueue;
-        _table = table;
         _pool = pool;
         _counters = counters;
         _timer = timer;
@@ -52,38 +50,16 @@ public sealed class NotifyBlock : ReactorBlock<QueueKick, RequestBatch>
 
         RequestBatch batch = _pool.Rent();
         _timer?.OnPop(batch);
-        Span<ushort> slots = batch.Room;
-        int count = 0;
-        while (count < slots.Length)
-        {
-            PopOutcome outcome = _virtqueue.TryPeek(out ushort number);
-            ref RequestSlot slot = ref _table[number];
-            if (outcome == PopOutcome.Popped)
-            {
-                outcome = _virtqueue.TryTake(number, out slot.Chain);
-            }
-
-            if (outcome != PopOutcome.Popped)
-            {
-                // With nothing in flight all memory is free, so that "later" can only come after something to wait for.
-                WaitsForCompletion = outcome == PopOutcome.Later;
-                break;
-            }
-
-            slot.Advance(SlotState.Free, SlotState.Popped);
-            slot.Batch = batch;
-            slots[count++] = number;
-        }
-
+        // With nothing in flight all memory is free, so that "later" can only come after something to wait for.
+        WaitsForCompletion = _virtqueue.Pop(batch.Room, batch.Chains, out int count) == PopOutcome.Later;
         if (count == 0)
         {
             _pool.Return(batch);
+            return;
         }
-        else
-        {
-            batch.Close(count);
-            _counters.CountBatch();
-            Emit(batch);
-        }
+
+        batch.Close(count);
+        _counters.CountBatch();
+        Emit(batch);
     }
 }

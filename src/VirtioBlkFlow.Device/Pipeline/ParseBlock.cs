@@ -4,6 +4,7 @@ using VirtioBlkFlow.Device.Latency;
 using VirtioBlkFlow.Device.Lint;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Virtio.Blk;
+using VirtioBlkFlow.Virtio.Ring;
 
 namespace VirtioBlkFlow.Device.Pipeline;
 
@@ -42,27 +43,40 @@ public sealed unsafe class ParseBlock : ReactorBlock<RequestBatch, RequestBatch>
     protected override void Process(RequestBatch message)
     {
         BlkLimits limits = _limits.Current;
-        foreach (ushort number in message.Slots)
+        RequestSlot* table = _table.Slots;
+        DescriptorChain* chains = message.Chains;
+        ushort batchNumber = message.Number;
+        bool mayJoin = false;
+        ulong end = ulong.MaxValue;
+        ReadOnlySpan<ushort> slots = message.Slots;
+        for (int i = 0; i < slots.Length; i++)
         {
-            ref RequestSlot slot = ref _table[number];
-            slot.Advance(SlotState.Popped, SlotState.Parsed);
-            slot.DataInWritten = 0;
-            slot.DataInTouched = 0;
-            bool isWhole = BlkRequest.TryParse(in slot.Chain, out BlkRequest request, out BlkParseError error);
+            ushort number = slots[i];
+            ref RequestSlot slot = ref table[number];
+            slot.Advance(SlotState.Free, SlotState.Parsed);
+            slot.BatchNumber = batchNumber;
+            slot.Position = (ushort)i;
+            bool isWhole = BlkRequest.TryParse(in chains[i], out BlkRequest request, out BlkParseError error);
             slot.Reply = request.Reply;
             if (isWhole)
             {
                 slot.TypeNumber = QueueCounters.NumberOf(request.Type);
                 Check(number, ref slot, in request, limits);
+                // Found here, where all of it is at hand; whether it is meant is left to who joins. What is no transfer has no end of meaning.
+                mayJoin |= slot.Io.OffsetBytes == end;
+                end = slot.Io.OffsetBytes + slot.Io.LengthBytes;
             }
             else
             {
                 slot.TypeNumber = QueueCounters.OtherType;
+                slot.DataInWritten = 0;
+                slot.DataInTouched = 0;
                 Decide(ref slot, BlkStatus.VIRTIO_BLK_S_IOERR);
-                _lint.OnUnparsed(in slot.Chain, error);
+                _lint.OnUnparsed(in chains[i], error);
             }
         }
 
+        message.MayJoin = mayJoin;
         Emit(message);
     }
 
@@ -72,26 +86,50 @@ public sealed unsafe class ParseBlock : ReactorBlock<RequestBatch, RequestBatch>
         slot.Status = status;
     }
 
-    // One caller, once for each request.
+    // One caller, once for each request. Reads are by themselves: of all other types together the compiler would make a jump through a table,
+    // and use up the registers of the loop.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Check(ushort number, ref RequestSlot slot, in BlkRequest request, BlkLimits limits)
     {
-        ref DiskRequest io = ref slot.Io;
         slot.IsDecided = false;
-        BlkStatus status = BlkStatus.VIRTIO_BLK_S_OK;
+        BlkStatus status;
+        if (request.Type == BlkRequestType.VIRTIO_BLK_T_IN)
+        {
+            status = limits.CheckTransfer(request.Sector, request.DataInBytes);
+            ref DiskRequest io = ref slot.Io;
+            io.Operation = DiskOperation.Read;
+            io.Durable = false;
+            io.OffsetBytes = request.Sector * BlkRequest.SectorBytes;
+            io.Pieces = request.DataIn;
+            io.PieceCount = request.DataInCount;
+            io.LengthBytes = request.DataInBytes;
+            slot.DataInWritten = request.DataInBytes;
+            slot.DataInTouched = request.DataInBytes;
+        }
+        else if (!TryPrepareOther(number, ref slot, in request, limits, out status))
+        {
+            return;
+        }
+
+        if (status != BlkStatus.VIRTIO_BLK_S_OK)
+        {
+            slot.DataInWritten = 0;
+            slot.DataInTouched = 0;
+            Decide(ref slot, status);
+            _lint.OnRefused(in request, limits);
+        }
+    }
+
+    /// <returns>Whether there is a status; if not, the request was answered.</returns>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private bool TryPrepareOther(ushort number, ref RequestSlot slot, in BlkRequest request, BlkLimits limits, out BlkStatus status)
+    {
+        ref DiskRequest io = ref slot.Io;
+        slot.DataInWritten = 0;
+        slot.DataInTouched = 0;
+        status = BlkStatus.VIRTIO_BLK_S_OK;
         switch (request.Type)
         {
-            case BlkRequestType.VIRTIO_BLK_T_IN:
-                status = limits.CheckTransfer(request.Sector, request.DataInBytes);
-                io.Operation = DiskOperation.Read;
-                io.Durable = false;
-                io.OffsetBytes = request.Sector * BlkRequest.SectorBytes;
-                io.Pieces = request.DataIn;
-                io.PieceCount = request.DataInCount;
-                io.LengthBytes = request.DataInBytes;
-                slot.DataInWritten = request.DataInBytes;
-                slot.DataInTouched = request.DataInBytes;
-                break;
             case BlkRequestType.VIRTIO_BLK_T_OUT:
                 status = limits.ReadOnly ? BlkStatus.VIRTIO_BLK_S_IOERR : limits.CheckTransfer(request.Sector, request.DataOutBytes);
                 io.Operation = DiskOperation.Write;
@@ -119,10 +157,10 @@ public sealed unsafe class ParseBlock : ReactorBlock<RequestBatch, RequestBatch>
                 break;
             case BlkRequestType.VIRTIO_BLK_T_GET_ID:
                 Answer(ref slot, in request, _id);
-                return;
+                return false;
             case BlkRequestType.VIRTIO_BLK_T_GET_LIFETIME when limits.HasLifetime:
                 AnswerLifetime(ref slot, in request);
-                return;
+                return false;
             case BlkRequestType.VIRTIO_BLK_T_ZONE_APPEND:
                 status = limits.CheckAppend(request.Sector, request.DataOutBytes, request.DataInBytes);
                 io.Operation = DiskOperation.Append;
@@ -164,13 +202,7 @@ public sealed unsafe class ParseBlock : ReactorBlock<RequestBatch, RequestBatch>
                 break;
         }
 
-        if (status != BlkStatus.VIRTIO_BLK_S_OK)
-        {
-            slot.DataInWritten = 0;
-            slot.DataInTouched = 0;
-            Decide(ref slot, status);
-            _lint.OnRefused(in request, limits);
-        }
+        return true;
     }
 
     private void AnswerLifetime(ref RequestSlot slot, in BlkRequest request)

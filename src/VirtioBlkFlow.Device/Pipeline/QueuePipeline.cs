@@ -59,15 +59,15 @@ internal sealed class QueuePipeline : IDisposable
         _virtqueue = virtqueue;
         _table = new RequestTable(virtqueue.QueueSize, context.Limits.MaxSegments);
         QueueMeter meter = context.Meter.Of(queueIndex);
-        _timer = meter.BeginRun(_table);
-        Counters = meter.Counters;
         _batches = new BatchPool(context.Parallelism, virtqueue.QueueSize);
+        _timer = meter.BeginRun(_table, _batches);
+        Counters = meter.Counters;
         var bursts = new BurstPool(virtqueue.QueueSize);
-        _notify = new NotifyBlock($"notify[{queueIndex}]", scheduler, virtqueue, _table, _batches, Counters, _timer);
+        _notify = new NotifyBlock($"notify[{queueIndex}]", scheduler, virtqueue, _batches, Counters, _timer);
         Lint = new QueueLint(context.Lint, queueIndex, features);
-        _lint = context.Lint.ChecksRequests ? new LintBlock($"lint[{queueIndex}]", scheduler, virtqueue, _table, Lint) : null;
+        _lint = context.Lint.ChecksRequests ? new LintBlock($"lint[{queueIndex}]", scheduler, virtqueue, Lint) : null;
         _parse = new ParseBlock($"parse[{queueIndex}]", scheduler, context.Disk, _table, context.Limits, context.WriteCache, context.Id.Span, Lint);
-        _io = new IoBlock($"io[{queueIndex}]", scheduler, _table, bursts, context.JoinsAdjacent, _timer);
+        _io = new IoBlock($"io[{queueIndex}]", scheduler, _table, _batches, bursts, context.JoinsAdjacent, _timer);
         _completion = new CompletionBlock(
             $"completion[{queueIndex}]", scheduler, virtqueue, _table, _batches, bursts, _notify, context.CallModeration, Counters, _timer);
         _disk = context.Disk.OpenQueue(engine, _io, virtqueue.QueueSize);

@@ -1,20 +1,15 @@
 using System.Diagnostics;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Virtio.Blk;
-using VirtioBlkFlow.Virtio.Ring;
 
 namespace VirtioBlkFlow.Device.Pipeline;
 
-/// <summary>The life of a request: Free → Popped → Parsed → Submitted → Completed → Free.</summary>
+/// <summary>The life of a request: Free → Parsed → Submitted → Completed → Free. Of what is popped the virtqueue keeps account.</summary>
 public enum SlotState : byte
 {
     /// <summary>No request.</summary>
     Free,
-
-    /// <summary>Its chain was taken from the ring.</summary>
-    Popped,
 
     /// <summary>Its header was decoded and checked.</summary>
     Parsed,
@@ -51,9 +46,6 @@ public struct RequestSlot
     /// </summary>
     public uint DataInTouched;
 
-    /// <summary>What was popped.</summary>
-    public DescriptorChain Chain;
-
     /// <summary>Where the answer goes; known once the request was parsed.</summary>
     public BlkReply Reply;
 
@@ -61,15 +53,15 @@ public struct RequestSlot
     public DiskRequest Io;
 
     /// <summary>
-    /// While the disk works on it: how many requests of the batch, from <see cref="RunStart"/> on, it works on in this slot's name.
+    /// While the disk works on it: how many requests of the batch, from this one on, it works on in this slot's name.
     /// </summary>
     internal ushort RunCount;
 
-    /// <summary>Where in its batch a run begins: this request's place. Of meaning if <see cref="RunCount"/> is more than 1.</summary>
-    internal ushort RunStart;
+    /// <summary>Its place in its batch.</summary>
+    internal ushort Position;
 
-    /// <summary>The batch it travels in.</summary>
-    public RequestBatch Batch;
+    /// <summary>The <see cref="RequestBatch.Number"/> of the batch it travels in. A reference would cost a call of the garbage collector's.</summary>
+    internal ushort BatchNumber;
 
     /// <summary>
     /// Goes on to the next state. A request that is anywhere else than where it must be would be lost or completed twice, and
@@ -93,15 +85,17 @@ public struct RequestSlot
 /// <summary>All slots of a queue, indexed by the virtqueue's number. Owned by the queue's thread.</summary>
 public sealed unsafe class RequestTable : IDisposable
 {
-    private readonly RequestSlot[] _slots;
+    private readonly int _slotCount;
     private readonly int _rangesPerSlot;
+    private RequestSlot* _slots;
     private DiskRange* _ranges;
 
     internal RequestTable(int queueSize, int rangesPerSlot)
     {
         _rangesPerSlot = rangesPerSlot;
-        _slots = new RequestSlot[queueSize];
-        // calloc: pages that no DISCARD touches cost nothing.
+        _slotCount = queueSize;
+        // calloc: pages of slots that are never used, or that no DISCARD touches, cost nothing.
+        _slots = (RequestSlot*)NativeMemory.AllocZeroed((nuint)queueSize, (nuint)sizeof(RequestSlot));
         _ranges = (DiskRange*)NativeMemory.AllocZeroed((nuint)queueSize * (nuint)rangesPerSlot, (nuint)sizeof(DiskRange));
     }
 
@@ -110,10 +104,13 @@ public sealed unsafe class RequestTable : IDisposable
     {
         get
         {
-            Debug.Assert((uint)number < (uint)_slots.Length, "A slot beyond the queue.");
-            return ref Unsafe.Add(ref MemoryMarshal.GetArrayDataReference(_slots), number);
+            Debug.Assert((uint)number < (uint)_slotCount, "A slot beyond the queue.");
+            return ref _slots[number];
         }
     }
+
+    /// <summary>The first of all slots: for loops, which so need not look it up for each.</summary>
+    internal RequestSlot* Slots => _slots;
 
     /// <summary>Room for the ranges of a slot's request: as many as the largest request that is offered has.</summary>
     internal DiskRange* RangesOf(int number) => _ranges + ((nint)number * _rangesPerSlot);
@@ -122,6 +119,8 @@ public sealed unsafe class RequestTable : IDisposable
     public void Dispose()
     {
         NativeMemory.Free(_ranges);
+        NativeMemory.Free(_slots);
         _ranges = null;
+        _slots = null;
     }
 }

@@ -107,6 +107,7 @@ public sealed unsafe class PackedVirtqueue : Virtqueue
 
     private ushort UsedPosition => (ushort)(_nextUsed | (_usedFlags != 0 ? PackedRingLayout.WrapBit : 0u));
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private protected override PopOutcome PeekRing(out ushort slot)
     {
         slot = 0;
@@ -134,7 +135,7 @@ public sealed unsafe class PackedVirtqueue : Virtqueue
     [MethodImpl(MethodImplOptions.NoInlining)]
     private protected override PopOutcome TakeFromRing(ushort slot, out DescriptorChain chain)
     {
-        Debug.Assert(_freeSlots[_freeSlotCount - 1] == slot, "Only what TryPeek has just found can be taken.");
+        Debug.Assert(_freeSlots[_freeSlotCount - 1] == slot, "Only what PeekRing has just found can be taken.");
         ChainWalker walker = BeginWalk(slot);
         WalkOutcome walk = walker.WalkRing(
             _ring, _nextAvailable, (uint)QueueSize, (uint)QueueSize - _entriesInFlight, _record, out ushort id, out uint entries, out chain);
@@ -153,6 +154,28 @@ public sealed unsafe class PackedVirtqueue : Virtqueue
         }
 
         return outcome;
+    }
+
+    private protected override PopOutcome PopRing(Span<ushort> slots, DescriptorChain* chains, out int count)
+    {
+        count = 0;
+        while (count < slots.Length)
+        {
+            PopOutcome outcome = PeekRing(out ushort slot);
+            if (outcome == PopOutcome.Popped)
+            {
+                outcome = TakeFromRing(slot, out chains[count]);
+            }
+
+            if (outcome != PopOutcome.Popped)
+            {
+                return outcome;
+            }
+
+            slots[count++] = slot;
+        }
+
+        return PopOutcome.Popped;
     }
 
     /// <inheritdoc/>
@@ -277,6 +300,16 @@ public sealed unsafe class PackedVirtqueue : Virtqueue
         }
     }
 
+    private protected override void ReturnAll(ReadOnlySpan<ReturnedChain> chains)
+    {
+        foreach (ref readonly ReturnedChain chain in chains)
+        {
+            Release(chain.Slot);
+            WriteUsed(chain.Slot, chain.WrittenBytes);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private protected override void WriteUsed(ushort slot, uint writtenBytes)
     {
         _record?.AddToBatch(slot);

@@ -67,6 +67,7 @@ public sealed unsafe class SplitVirtqueue : Virtqueue
 
     private protected override bool RingHasAvailable => ReadAvailableIndex() != _nextAvailable;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private protected override PopOutcome PeekRing(out ushort slot)
     {
         slot = 0;
@@ -105,7 +106,7 @@ public sealed unsafe class SplitVirtqueue : Virtqueue
     [MethodImpl(MethodImplOptions.NoInlining)]
     private protected override PopOutcome TakeFromRing(ushort slot, out DescriptorChain chain)
     {
-        Debug.Assert(IsFree(slot), "Only what TryPeek has just found can be taken.");
+        Debug.Assert(IsFree(slot), "Only what PeekRing has just found can be taken.");
         ChainWalker walker = BeginWalk(slot);
         WalkOutcome walk = walker.WalkTable(_descriptors, slot, (uint)QueueSize, out chain);
         PopOutcome outcome = EndWalk(slot, walk, walker.Defect);
@@ -120,6 +121,28 @@ public sealed unsafe class SplitVirtqueue : Virtqueue
         }
 
         return outcome;
+    }
+
+    private protected override PopOutcome PopRing(Span<ushort> slots, DescriptorChain* chains, out int count)
+    {
+        count = 0;
+        while (count < slots.Length)
+        {
+            PopOutcome outcome = PeekRing(out ushort slot);
+            if (outcome == PopOutcome.Popped)
+            {
+                outcome = TakeFromRing(slot, out chains[count]);
+            }
+
+            if (outcome != PopOutcome.Popped)
+            {
+                return outcome;
+            }
+
+            slots[count++] = slot;
+        }
+
+        return PopOutcome.Popped;
     }
 
     /// <inheritdoc/>
@@ -222,6 +245,16 @@ public sealed unsafe class SplitVirtqueue : Virtqueue
     private protected override void SetRingLog(DirtyLog? log, ulong? usedRingAddress, GuestMemory memory) =>
         _ringLog = log != null && usedRingAddress is { } address ? new SplitRingLog(log, address, QueueSize) : null;
 
+    private protected override void ReturnAll(ReadOnlySpan<ReturnedChain> chains)
+    {
+        foreach (ref readonly ReturnedChain chain in chains)
+        {
+            Release(chain.Slot);
+            WriteUsed(chain.Slot, chain.WrittenBytes);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private protected override void WriteUsed(ushort slot, uint writtenBytes)
     {
         _record?.AddToBatch(slot);

@@ -114,30 +114,20 @@ public abstract unsafe class Virtqueue : IDisposable
     }
 
     /// <summary>
-    /// Finds out which slot the next chain gets. With <see cref="TryTake"/> this is a pop in two steps, so that the chain can be written to
-    /// where its slot is kept, and need not be copied there.
+    /// Pops chains until there are no more, or no more room: one call for a batch, as a call for each chain costs as much as what is done in it.
     /// </summary>
-    /// <param name="slot">With <see cref="PopOutcome.Popped"/>: what to give to <see cref="TryTake"/>. Else 0.</param>
-    public PopOutcome TryPeek(out ushort slot)
-    {
-        if (_recovered is { } recovered)
-        {
-            slot = recovered[_recoveredTaken];
-            return Defect == RingDefect.None ? PopOutcome.Popped : PopOutcome.Broken;
-        }
-
-        return PeekRing(out slot);
-    }
-
-    /// <summary>Pops the chain that <see cref="TryPeek"/> has just found.</summary>
-    public PopOutcome TryTake(ushort slot, out DescriptorChain chain) =>
-        _recovered == null && _chainLog == null ? TakeFromRing(slot, out chain) : TakeWithCare(slot, out chain);
+    /// <param name="slots">Where the slots of the chains go, in the order the driver made them available.</param>
+    /// <param name="chains">Where the chains go, in the same order; as much room as for slots.</param>
+    /// <param name="count">How many were popped.</param>
+    /// <returns>Why there are no more; <see cref="PopOutcome.Popped"/> if there was no more room.</returns>
+    public PopOutcome Pop(Span<ushort> slots, DescriptorChain* chains, out int count) =>
+        _recovered == null && _chainLog == null ? PopRing(slots, chains, out count) : PopWithCare(slots, chains, out count);
 
     /// <summary>
     /// Returns a chain and releases its pieces. The driver does not see it before <see cref="PublishUsed"/>, and with IN_ORDER not before
     /// all chains made available earlier are returned as well.
     /// </summary>
-    /// <param name="slot">What <see cref="TryPop"/> gave.</param>
+    /// <param name="slot">The slot of a chain that was popped.</param>
     /// <param name="writtenBytes">Bytes written from the first writable byte on, without a gap.</param>
     /// <param name="touchedBytes">
     /// Bytes from the first writable byte on among which some may have been written, the status byte apart: at least what a dirty log must
@@ -145,12 +135,7 @@ public abstract unsafe class Virtqueue : IDisposable
     /// </param>
     public void AddUsed(ushort slot, uint writtenBytes, uint touchedBytes)
     {
-        if (_states[slot] != ChainState.InFlight)
-        {
-            // Each request completes exactly once; anything else is our bug and would corrupt the guest.
-            FailUsedTwice(slot);
-        }
-
+        RequireInFlight(slot);
         // Its buffers were written, and the driver does not know yet: the moment to mark them.
         _chainLog?.MarkCompleted(slot, touchedBytes, _memory);
         if (_inOrder != null)
@@ -160,6 +145,21 @@ public abstract unsafe class Virtqueue : IDisposable
         else
         {
             Return(slot, writtenBytes);
+        }
+    }
+
+    /// <summary>Returns chains, one after the other, as <see cref="AddUsed(ushort, uint, uint)"/> does each.</summary>
+    public void AddUsed(ReadOnlySpan<ReturnedChain> chains)
+    {
+        if (_chainLog == null && _inOrder == null)
+        {
+            ReturnAll(chains);
+            return;
+        }
+
+        foreach (ref readonly ReturnedChain chain in chains)
+        {
+            AddUsed(chain.Slot, chain.WrittenBytes, chain.TouchedBytes);
         }
     }
 
@@ -217,9 +217,17 @@ public abstract unsafe class Virtqueue : IDisposable
         GC.SuppressFinalize(this);
     }
 
+    // Finds out which slot the next chain of the ring gets; 0 unless there is one.
     private protected abstract PopOutcome PeekRing(out ushort slot);
 
+    // Pops the chain that PeekRing has just found.
     private protected abstract PopOutcome TakeFromRing(ushort slot, out DescriptorChain chain);
+
+    // All that PeekRing and TakeFromRing find, with nothing recovered and nothing logged.
+    private protected abstract PopOutcome PopRing(Span<ushort> slots, DescriptorChain* chains, out int count);
+
+    // Returns chains with nothing logged and in any order.
+    private protected abstract void ReturnAll(ReadOnlySpan<ReturnedChain> chains);
 
     // Walks a chain of a predecessor again. Nothing in the ring moves, and its record has the chain already.
     private protected abstract PopOutcome TakeRecovered(ushort slot, out DescriptorChain chain);
@@ -261,6 +269,62 @@ public abstract unsafe class Virtqueue : IDisposable
         return PopOutcome.Broken;
     }
 
+    // Lets go of a chain whose used element is about to be written.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private protected void Release(ushort slot)
+    {
+        RequireInFlight(slot);
+        Free(slot);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void RequireInFlight(ushort slot)
+    {
+        if (_states[slot] != ChainState.InFlight)
+        {
+            // Each request completes exactly once; anything else is our bug and would corrupt the guest.
+            FailUsedTwice(slot);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private PopOutcome PopWithCare(Span<ushort> slots, DescriptorChain* chains, out int count)
+    {
+        count = 0;
+        while (count < slots.Length)
+        {
+            PopOutcome outcome = TryPeek(out ushort slot);
+            if (outcome == PopOutcome.Popped)
+            {
+                outcome = TryTake(slot, out chains[count]);
+            }
+
+            if (outcome != PopOutcome.Popped)
+            {
+                return outcome;
+            }
+
+            slots[count++] = slot;
+        }
+
+        return PopOutcome.Popped;
+    }
+
+    // Finds out which slot the next chain gets; 0 unless there is one.
+    internal PopOutcome TryPeek(out ushort slot)
+    {
+        if (_recovered is { } recovered)
+        {
+            slot = recovered[_recoveredTaken];
+            return Defect == RingDefect.None ? PopOutcome.Popped : PopOutcome.Broken;
+        }
+
+        return PeekRing(out slot);
+    }
+
+    private PopOutcome TryTake(ushort slot, out DescriptorChain chain) =>
+        _recovered == null && _chainLog == null ? TakeFromRing(slot, out chain) : TakeWithCare(slot, out chain);
+
     // The rare ways to take a chain: left behind by a predecessor, or to be logged.
     [MethodImpl(MethodImplOptions.NoInlining)]
     private PopOutcome TakeWithCare(ushort slot, out DescriptorChain chain)
@@ -286,10 +350,16 @@ public abstract unsafe class Virtqueue : IDisposable
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Return(ushort slot, uint writtenBytes)
     {
+        Free(slot);
+        WriteUsed(slot, writtenBytes);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Free(ushort slot)
+    {
         _states[slot] = ChainState.Free;
         InFlightCount--;
         _arena.Release(slot);
-        WriteUsed(slot, writtenBytes);
     }
 
     // VIRTIO 1.4, "In-order use of descriptors": used in the order made available. A device may write one element for a whole run of chains,

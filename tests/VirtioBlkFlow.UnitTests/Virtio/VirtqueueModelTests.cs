@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using FsCheck.Fluent;
 using VirtioBlkFlow.Frontend.Ring;
 using VirtioBlkFlow.Virtio;
@@ -135,9 +136,27 @@ public sealed class VirtqueueModelTests(ITestOutputHelper output)
             return buffers;
         }
 
+        // One by one, or some at once.
         private unsafe void Pop()
         {
-            for (int left = _random.Next(1, 6); left > 0; left--)
+            int room = _random.Next(1, 6);
+            if (Chance(2))
+            {
+                Span<ushort> slots = stackalloc ushort[room];
+                DescriptorChain* chains = stackalloc DescriptorChain[room];
+                PopOutcome outcome = _pair.Device.Pop(slots, chains, out int count);
+                Assert.Equal(_added.Count < room ? PopOutcome.Empty : PopOutcome.Popped, outcome);
+                Assert.Equal(Math.Min(_added.Count, room), count);
+                for (int i = 0; i < count; i++)
+                {
+                    Assert.Equal(slots[i], chains[i].Slot);
+                    Check(in chains[i]);
+                }
+
+                return;
+            }
+
+            for (; room > 0; room--)
             {
                 PopOutcome outcome = _pair.Device.TryPop(out DescriptorChain popped);
                 Assert.Equal(_added.Count > 0 ? PopOutcome.Popped : PopOutcome.Empty, outcome);
@@ -146,28 +165,36 @@ public sealed class VirtqueueModelTests(ITestOutputHelper output)
                     return;
                 }
 
-                Chain chain = _added.Dequeue();
-                Assert.Equal(ChainFaults.None, popped.Faults);
-                Assert.Equal(chain.Buffers.Length, popped.ReadableCount + popped.WritableCount);
-                for (int i = 0; i < chain.Buffers.Length; i++)
-                {
-                    DriverBuffer buffer = chain.Buffers[i];
-                    Assert.Equal((nint)_pair.Memory.Host(buffer.GuestAddress, 1), (nint)popped.Pieces[i].Base);
-                    Assert.Equal(buffer.LengthBytes, (uint)popped.Pieces[i].LengthBytes);
-                    Assert.Equal(buffer.DeviceWritable, i >= popped.ReadableCount);
-                }
-
-                Assert.InRange(popped.Slot, 0, _queueSize - 1);
-                Assert.DoesNotContain(_inFlight, other => other.Slot == popped.Slot);
-                chain.Slot = popped.Slot;
-                _inFlight.Add(chain);
-                _available.Add(chain);
+                Check(in popped);
             }
         }
 
-        // Some, in any order; then a publish.
+        // It is the next that the driver has made available.
+        private unsafe void Check(in DescriptorChain popped)
+        {
+            Chain chain = _added.Dequeue();
+            Assert.Equal(ChainFaults.None, popped.Faults);
+            Assert.Equal(chain.Buffers.Length, popped.ReadableCount + popped.WritableCount);
+            for (int i = 0; i < chain.Buffers.Length; i++)
+            {
+                DriverBuffer buffer = chain.Buffers[i];
+                Assert.Equal((nint)_pair.Memory.Host(buffer.GuestAddress, 1), (nint)popped.Pieces[i].Base);
+                Assert.Equal(buffer.LengthBytes, (uint)popped.Pieces[i].LengthBytes);
+                Assert.Equal(buffer.DeviceWritable, i >= popped.ReadableCount);
+            }
+
+            ushort slot = popped.Slot;
+            Assert.InRange(slot, 0, _queueSize - 1);
+            Assert.DoesNotContain(_inFlight, other => other.Slot == slot);
+            chain.Slot = slot;
+            _inFlight.Add(chain);
+            _available.Add(chain);
+        }
+
+        // Some, in any order, one by one or at once; then a publish.
         private void Complete()
         {
+            List<ReturnedChain>? atOnce = Chance(2) ? [] : null;
             for (int left = _random.Next(_inFlight.Count + 1); left > 0; left--)
             {
                 int which = _random.Next(_inFlight.Count);
@@ -179,7 +206,15 @@ public sealed class VirtqueueModelTests(ITestOutputHelper output)
 
                 chain.IsCompleted = true;
                 chain.WrittenBytes = Chance(4) ? 0 : (uint)_random.Next(1, 1000);
-                _pair.Device.AddUsed(chain.Slot, chain.WrittenBytes, 0);
+                if (atOnce != null)
+                {
+                    atOnce.Add(new ReturnedChain(chain.Slot, chain.WrittenBytes, TouchedBytes: 0));
+                }
+                else
+                {
+                    _pair.Device.AddUsed(chain.Slot, chain.WrittenBytes, 0);
+                }
+
                 _completed.Add(chain);
                 if (!InOrder)
                 {
@@ -187,6 +222,7 @@ public sealed class VirtqueueModelTests(ITestOutputHelper output)
                 }
             }
 
+            _pair.Device.AddUsed(CollectionsMarshal.AsSpan(atOnce));
             List<Chain> returned = Returned();
             Assert.Equal(_inFlight.Count, _pair.Device.InFlightCount);
             bool call = _pair.Device.PublishUsed();

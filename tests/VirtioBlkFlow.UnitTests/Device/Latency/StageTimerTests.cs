@@ -7,19 +7,33 @@ using Xunit.Abstractions;
 namespace VirtioBlkFlow.UnitTests.Device.Latency;
 
 /// <summary>Which batches are timed, and for how many each stands.</summary>
-public sealed unsafe class StageTimerTests(ITestOutputHelper output)
+public sealed class StageTimerTests : IDisposable
 {
     private const int Batches = 100_000;
 
     private readonly StageHistograms _histograms = new();
     private readonly RequestTable _table = new(queueSize: 64, rangesPerSlot: 1);
-    private readonly RequestBatch _batch = new(64, new PieceArena(pieces: null));
+    private readonly BatchPool _batches = new(batchCount: 1, batchCapacity: 64);
+    private readonly RequestBatch _batch;
+    private readonly ITestOutputHelper _output;
+
+    public StageTimerTests(ITestOutputHelper output)
+    {
+        _output = output;
+        _batch = _batches.Rent();
+    }
+
+    public void Dispose()
+    {
+        _batches.Dispose();
+        _table.Dispose();
+    }
 
     [Fact]
     public void Of_many_batches_few_are_timed_and_stand_for_all()
     {
-        int seed = TestSeed.Take(output);
-        var timer = new StageTimer(_histograms, _table, timesAll: false, seed);
+        int seed = TestSeed.Take(_output);
+        var timer = new StageTimer(_histograms, _table, _batches, timesAll: false, seed);
         int timed = 0;
         uint stoodFor = 0;
         for (int i = 0; i < Batches; i++)
@@ -31,7 +45,7 @@ public sealed unsafe class StageTimerTests(ITestOutputHelper output)
             }
         }
 
-        output.WriteLine($"{timed} of {Batches} were timed.");
+        _output.WriteLine($"{timed} of {Batches} were timed.");
         // Some 20 ns each, one in 50 µs: there would have to be a thousand preemptions to make it a quarter.
         Assert.InRange(timed, Batches / StageTimer.MaxGap, Batches / 4);
         Assert.InRange(stoodFor, (uint)(Batches - StageTimer.MaxGap), (uint)Batches);
@@ -43,8 +57,8 @@ public sealed unsafe class StageTimerTests(ITestOutputHelper output)
     [Fact]
     public void The_sizes_of_batches_are_met_as_often_as_they_occur()
     {
-        int seed = TestSeed.Take(output);
-        var timer = new StageTimer(_histograms, _table, timesAll: false, seed);
+        int seed = TestSeed.Take(_output);
+        var timer = new StageTimer(_histograms, _table, _batches, timesAll: false, seed);
         // A driver with a rhythm: one large batch, then 31 small ones.
         const int Large = 32;
         ulong requests = 0;
@@ -57,14 +71,14 @@ public sealed unsafe class StageTimerTests(ITestOutputHelper output)
 
         // About 12500 are timed; what a chance of 1 in 32 is off by then is below a fifth with all certainty one may ask for.
         double ratio = (double)_histograms.Copy(LatencyStage.Parse).Count / requests;
-        output.WriteLine($"{ratio:F3} of the requests");
+        _output.WriteLine($"{ratio:F3} of the requests");
         Assert.InRange(ratio, 0.8, 1.2);
     }
 
     [Fact]
     public void A_batch_that_ends_a_sleep_is_timed_for_itself_and_changes_nothing_for_the_others()
     {
-        var timer = new StageTimer(_histograms, _table, timesAll: false, seed: 1);
+        var timer = new StageTimer(_histograms, _table, _batches, timesAll: false, seed: 1);
         uint stoodFor = 0;
         for (int i = 0; i < Batches; i++)
         {
@@ -85,7 +99,7 @@ public sealed unsafe class StageTimerTests(ITestOutputHelper output)
     [Fact]
     public void Told_to_time_all_it_times_all_and_each_stands_for_itself()
     {
-        var timer = new StageTimer(_histograms, _table, timesAll: true, seed: 1);
+        var timer = new StageTimer(_histograms, _table, _batches, timesAll: true, seed: 1);
         for (int i = 0; i < 1000; i++)
         {
             Assert.Equal(1u, Pass(timer, 3));
