@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using Mono.Unix.Native;
 using VirtioBlkFlow.VhostUser.Wire;
 
 namespace VirtioBlkFlow.VhostUser;
@@ -59,4 +60,7 @@ internal static partial class Log
 
     [LoggerMessage(18, LogLevel.Warning, "{Count} messages were held back, because there were too many")]
     public static partial void MessagesHeldBack(ILogger logger, int count);
+
+    [LoggerMessage(19, LogLevel.Information, "The connection ended with {Error}")]
+    public static partial void ConnectionBroke(ILogger logger, Errno error);
 }

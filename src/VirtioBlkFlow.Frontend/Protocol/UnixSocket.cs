@@ -53,12 +53,14 @@ internal static unsafe class UnixSocket
                 }
 
                 long result = Syscall.sendmsg(Number(socket), message, MessageFlags.MSG_NOSIGNAL);
-                if (result < 0)
+                if (result >= 0)
                 {
-                    throw new BackendClosedException($"The back-end takes no bytes: {Stdlib.GetLastError()}.");
+                    sent += (int)result;
                 }
-
-                sent += (int)result;
+                else if (Stdlib.GetLastError() is var errno and not Errno.EINTR)
+                {
+                    throw new BackendClosedException($"The back-end takes no bytes: {errno}.");
+                }
             }
         }
     }

@@ -39,6 +39,12 @@ public sealed class VhostUserConnection : IDisposable
         _descriptor = (int)socket.DangerousGetHandle();
     }
 
+    /// <summary>
+    /// After <see cref="ReceiveOutcome.Closed"/>: the error the socket gave; null if the peer ended the connection in order. ECONNRESET is a peer
+    /// that went without reading all that was sent to it.
+    /// </summary>
+    public Errno? ReceiveError { get; private set; }
+
     /// <summary>Waits for one whole message.</summary>
     /// <param name="message">Filled on <see cref="ReceiveOutcome.Message"/>; descriptors left in it before are closed.</param>
     public ReceiveOutcome Receive(ReceivedMessage message)
@@ -202,7 +208,8 @@ public sealed class VhostUserConnection : IDisposable
 
             if (result <= 0)
             {
-                // Whatever the error (ECONNRESET, ENOTCONN): nothing further will come from this peer.
+                // Whatever the error: nothing further will come from this peer.
+                ReceiveError = result < 0 ? Stdlib.GetLastError() : null;
                 return ReceiveOutcome.Closed;
             }
 

@@ -115,6 +115,11 @@ public sealed partial class VhostUserSession
             switch (_connection.Receive(message))
             {
                 case ReceiveOutcome.Closed:
+                    if (_connection.ReceiveError is { } error && !_interrupted)
+                    {
+                        Log.ConnectionBroke(_logger, error);
+                    }
+
                     return _interrupted ? SessionOutcome.Interrupted : SessionOutcome.FrontendLeft;
                 case ReceiveOutcome.ProtocolViolation:
                     Log.ProtocolViolated(_logger, message.Violation!);

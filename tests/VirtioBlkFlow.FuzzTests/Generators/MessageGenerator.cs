@@ -59,7 +59,7 @@ internal sealed class MessageGenerator : IGenerator
                     Spoil(stream, channel);
                 }
 
-                Exchange(stream);
+                Exchange(stream, isRight);
                 if (MayWaitForState(stream))
                 {
                     // Front-ends are served one after the other: when this one is, the other is cleared away.
@@ -156,7 +156,7 @@ internal sealed class MessageGenerator : IGenerator
             }
         }
 
-        private void Exchange(List<WireMessage> stream)
+        private void Exchange(List<WireMessage> stream, bool isRight)
         {
             using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = FuzzSession.DeadlineMs };
             socket.Connect(new UnixDomainSocketEndPoint(target.SocketPath));
@@ -189,6 +189,10 @@ internal sealed class MessageGenerator : IGenerator
             catch (Exception exception) when (exception is BackendClosedException or SocketException { SocketErrorCode: not SocketError.TimedOut })
             {
                 // It may close whenever it is told something wrong. What it said before is lost with the connection.
+                if (isRight)
+                {
+                    throw new FindingException(FindingKind.WrongAnswer, $"A valid stream is broken off: {exception.Message} {Describe(stream)}", exception);
+                }
             }
             catch (SocketException exception)
             {
