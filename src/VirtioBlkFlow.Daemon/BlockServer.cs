@@ -47,7 +47,7 @@ internal sealed class BlockServer(
             DefaultImage.Ensure(DaemonOptions.DefaultImagePath);
         }
 
-        IoEngineKind engine = ChooseEngine();
+        IoEngineKind engine = ChooseEngine(options.Engine, _logger);
         if (options.Reactors is { } reactors)
         {
             _reactors = new ReactorPool(reactors.OptionsFor(engine), _logger);
@@ -146,9 +146,11 @@ internal sealed class BlockServer(
     public static bool IsTheHostsFault(Exception exception) =>
         exception is DiskOpenException or OfferException or StartupException or IOException or UnauthorizedAccessException;
 
-    private IoEngineKind ChooseEngine()
+    /// <summary>Who does the I/O, if it can be had.</summary>
+    /// <exception cref="StartupException">io_uring is insisted on, and refused.</exception>
+    public static IoEngineKind ChooseEngine(EngineChoice choice, ILogger logger)
     {
-        if (options.Engine == EngineChoice.Threads)
+        if (choice == EngineChoice.Threads)
         {
             return IoEngineKind.Threads;
         }
@@ -158,12 +160,12 @@ internal sealed class BlockServer(
             return IoEngineKind.IoUring;
         }
 
-        if (options.Engine == EngineChoice.IoUring)
+        if (choice == EngineChoice.IoUring)
         {
             throw new StartupException($"{obstacle} Or use --io-engine threads.");
         }
 
-        Log.UringRefused(_logger, obstacle);
+        Log.UringRefused(logger, obstacle);
         return IoEngineKind.Threads;
     }
 

@@ -11,4 +11,13 @@ internal static class ExitCode
 
     /// <summary>The command line is wrong; stderr says where.</summary>
     public const int Usage = 2;
+
+    /// <summary>exchange: the guest reports failure, or broke the rules of a stream; stderr has what it said.</summary>
+    public const int GuestFailed = 3;
+
+    /// <summary>exchange: with --once or a connected --fd, the front-end left before the guest was done.</summary>
+    public const int FrontendLeft = 4;
+
+    /// <summary>exchange: ended by a signal before the guest was done.</summary>
+    public const int Interrupted = 5;
 }

@@ -40,4 +40,7 @@ internal static partial class Log
 
     [LoggerMessage(10, LogLevel.Warning, "Nothing is held any more.")]
     public static partial void HoldsNoMore(ILogger logger);
+
+    [LoggerMessage(11, LogLevel.Warning, "{Why}")]
+    public static partial void GuestRefused(ILogger logger, string why);
 }

@@ -2,9 +2,9 @@ using System.CommandLine;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Logging.Console;
 using VirtioBlkFlow.Daemon;
 using VirtioBlkFlow.Daemon.Bench;
+using VirtioBlkFlow.Daemon.Exchange;
 using VirtioBlkFlow.Daemon.Specs;
 using VirtioBlkFlow.Daemon.Top;
 
@@ -19,13 +19,14 @@ var commandLine = new CommandLine();
 commandLine.Root.SetAction((result, cancellation) => RunAsync(() => commandLine.Read(result), noOptions: args.Length == 0, cancellation));
 commandLine.Root.Subcommands.Add(args is [BenchCommand.Name, ..] ? BenchCommand.Create() : BenchCommand.CreateStub());
 commandLine.Root.Subcommands.Add(args is [TopCommand.Name, ..] ? TopCommand.Create() : TopCommand.CreateStub());
+commandLine.Root.Subcommands.Add(args is [ExchangeCommand.Name, ..] ? ExchangeCommand.Create() : ExchangeCommand.CreateStub());
 // A path that begins with @ is a path, not a file of more options.
 ParseResult parsed = commandLine.Root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
 if (parsed.Errors.Count > 0)
 {
     // The library lists allowed values on lines of their own.
     string message = string.Join(' ', parsed.Errors[0].Message.Split(['\n', '\r', '\t'], StringSplitOptions.RemoveEmptyEntries));
-    return RefuseUsage(message, args is [BenchCommand.Name or TopCommand.Name, ..] ? $"{args[0]} " : "");
+    return RefuseUsage(message, args is [BenchCommand.Name or TopCommand.Name or ExchangeCommand.Name, ..] ? $"{args[0]} " : "");
 }
 
 // Signals are the host's business.
@@ -91,17 +92,9 @@ static async Task<int> ServeAsync(DaemonOptions options, bool noOptions, Cancell
 static IHost Build(DaemonOptions options)
 {
     HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(new HostApplicationBuilderSettings { DisableDefaults = true });
-    builder.Logging.SetMinimumLevel(options.LogLevel);
+    ConsoleLog.AddTo(builder.Logging, options.LogLevel);
     // The host's own start and stop messages are noise here.
     builder.Logging.AddFilter("Microsoft", options.LogLevel <= LogLevel.Debug ? options.LogLevel : LogLevel.None);
-    builder.Logging.AddSimpleConsole(console =>
-    {
-        console.SingleLine = true;
-        console.ColorBehavior = LoggerColorBehavior.Disabled;
-        console.TimestampFormat = "yyyy-MM-dd HH:mm:ss.fff ";
-    });
-    // stdout is for answers.
-    builder.Services.Configure<ConsoleLoggerOptions>(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
     builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(30));
     builder.Services.AddSingleton(options);
     builder.Services.AddSingleton<BlockServer>();

@@ -89,6 +89,7 @@ internal sealed class ServedDisk : IDisposable
         _server = Spec.SocketDescriptor is int descriptor
             ? VhostUserServer.OnDescriptor(new SafeFileHandle(descriptor, ownsHandle: true), Device, session, _serverLogger)
             : VhostUserServer.OnListener(ListeningSocket.Listen(Spec.SocketPath!, Spec.SocketMode), Device, session, _serverLogger);
+        _server.EndsWithFrontend = Spec.EndsWithFrontend;
     }
 
     /// <summary>Serves from now on. The task ends when the disk is served no more and its queues have stopped.</summary>

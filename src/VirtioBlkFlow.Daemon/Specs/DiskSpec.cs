@@ -76,6 +76,9 @@ internal sealed record DiskSpec
     /// <summary>An inherited socket, listening or connected.</summary>
     public int? SocketDescriptor { get; init; }
 
+    /// <summary>Whether the first front-end is the only one.</summary>
+    public bool EndsWithFrontend { get; init; }
+
     public DiskSpec WithMemory(Func<MemoryDiskOptions, MemoryDiskOptions> change) => this with { Memory = change(Memory) };
 
     public DiskSpec WithNull(Func<NullDiskOptions, NullDiskOptions> change) => this with { Null = change(Null) };

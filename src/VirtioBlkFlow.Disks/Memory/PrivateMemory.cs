@@ -79,6 +79,12 @@ internal sealed unsafe class PrivateMemory : MemoryStore
         return DiskOutcome.Done;
     }
 
+    /// <summary>The same for the process itself. The caller keeps to the size.</summary>
+    public void CopyOut(ulong offsetBytes, Span<byte> destination) => new ReadOnlySpan<byte>(_first + offsetBytes, destination.Length).CopyTo(destination);
+
+    /// <summary>The same for the process itself. The caller keeps to the size.</summary>
+    public void CopyIn(ulong offsetBytes, ReadOnlySpan<byte> source) => source.CopyTo(new Span<byte>(_first + offsetBytes, source.Length));
+
     // An anonymous page that was given back reads as zeros. Nothing promises that there will be another one, so both ways are one here;
     // only what was set aside stays, because its successor could be somebody else's by then.
     public override DiskOutcome Clear(ulong offsetBytes, ulong lengthBytes, bool deallocate)

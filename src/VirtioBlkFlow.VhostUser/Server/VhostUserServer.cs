@@ -11,10 +11,10 @@ public enum ServerOutcome
     /// <summary><see cref="VhostUserServer.Stop"/> was called, or the token cancelled.</summary>
     Stopped,
 
-    /// <summary>It had one connected socket, and that front-end has left.</summary>
+    /// <summary>It had one connected socket, or was to end with its front-end, and that one has left.</summary>
     FrontendLeft,
 
-    /// <summary>It had one connected socket, and that front-end broke the protocol.</summary>
+    /// <summary>The same, and that front-end broke the protocol.</summary>
     ProtocolViolation,
 }
 
@@ -58,6 +58,9 @@ public sealed class VhostUserServer : IDisposable
         _options = options;
         _logger = new LimitedLogger(logger, TimeProvider.System);
     }
+
+    /// <summary>Whether a listening server ends when its first front-end leaves, as one on a connected socket does. Set before it is started.</summary>
+    public bool EndsWithFrontend { get; set; }
 
     /// <summary>A server for every front-end that connects.</summary>
     /// <param name="listener">Becomes the server's.</param>
@@ -229,9 +232,10 @@ public sealed class VhostUserServer : IDisposable
     {
         try
         {
-            if (ServeOne(socket) == ServerOutcome.Stopped)
+            ServerOutcome outcome = ServeOne(socket);
+            if (outcome == ServerOutcome.Stopped || EndsWithFrontend)
             {
-                End(ServerOutcome.Stopped);
+                End(outcome);
                 return;
             }
         }
@@ -285,9 +289,10 @@ public sealed class VhostUserServer : IDisposable
                         _stop.Wait(AcceptPauseMs);
                         break;
                     default:
-                        if (ServeOne(connection!) == ServerOutcome.Stopped)
+                        ServerOutcome outcome = ServeOne(connection!);
+                        if (outcome == ServerOutcome.Stopped || EndsWithFrontend)
                         {
-                            return ServerOutcome.Stopped;
+                            return outcome;
                         }
 
                         break;

@@ -28,6 +28,8 @@ internal sealed partial class ChildProcess : IAsyncDisposable
     })
     { Name = "process-starter", IsBackground = true }.Start();
 
+    private bool _isDisposed;
+
     private ChildProcess(Process process) => _process = process;
 
     public OutputLog Output { get; } = new();
@@ -112,6 +114,9 @@ internal sealed partial class ChildProcess : IAsyncDisposable
     /// <summary>Types a line into the program's standard input.</summary>
     public void WriteLine(string line) => _process.StandardInput.WriteLine(line);
 
+    /// <summary>Ends the program's standard input.</summary>
+    public void CloseInput() => _process.StandardInput.Close();
+
     public void Signal(int number)
     {
         if (Kill(_process.Id, number) != 0)
@@ -129,6 +134,13 @@ internal sealed partial class ChildProcess : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        // A test lets go of it, and so does who waits for its end on behalf of the test.
+        if (_isDisposed)
+        {
+            return;
+        }
+
+        _isDisposed = true;
         if (!_process.HasExited)
         {
             await KillAsync();

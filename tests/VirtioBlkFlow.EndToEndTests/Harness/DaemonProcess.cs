@@ -56,7 +56,10 @@ internal sealed record DaemonOptions(DiskImage Image)
 /// <summary>The daemon under test, from the moment it listens.</summary>
 internal sealed class DaemonProcess : IAsyncDisposable
 {
+    private const string SocketName = "vblkflow.sock";
+
     private static readonly TimeSpan s_stopDeadline = TimeSpan.FromSeconds(15);
+    private static readonly TimeSpan s_endDeadline = TimeSpan.FromSeconds(60);
 
     private readonly ChildProcess _child;
 
@@ -72,13 +75,19 @@ internal sealed class DaemonProcess : IAsyncDisposable
 
     public string Log => $"{_child.CommandLine}\n{_child.Output}\n{_child.Errors}";
 
-    public static async Task<DaemonProcess> StartAsync(TestFolder folder, DaemonOptions options)
+    public static Task<DaemonProcess> StartAsync(TestFolder folder, DaemonOptions options) =>
+        StartAsync(folder, () => ChildProcess.Start(RepoPaths.Daemon, options.ToArguments(folder[SocketName])));
+
+    /// <summary>The same with any command line that listens on vblkflow.sock in the test's folder.</summary>
+    public static async Task<DaemonProcess> StartAsync(TestFolder folder, Func<ChildProcess> start) =>
+        new(await ListeningSocket.StartListenerAsync(folder, SocketName, start), folder[SocketName]);
+
+    /// <summary>Waits until it has ended by itself, and checks how.</summary>
+    public async Task WaitForEndAsync(int exitCode)
     {
-        const string SocketName = "vblkflow.sock";
-        string socketPath = folder[SocketName];
-        ChildProcess child = await ListeningSocket.StartListenerAsync(
-            folder, SocketName, () => ChildProcess.Start(RepoPaths.Daemon, options.ToArguments(socketPath)));
-        return new DaemonProcess(child, socketPath);
+        Assert.True(await _child.WaitForExitAsync(s_endDeadline), $"The daemon did not end within {s_endDeadline.TotalSeconds} s.\n{Log}");
+        Assert.True(_child.ExitCode == exitCode, $"The daemon ended with exit code {_child.ExitCode}.\n{Log}");
+        Assert.False(File.Exists(SocketPath), $"The daemon left its socket behind.\n{Log}");
     }
 
     /// <summary>Ends the daemon the way a service manager does, and checks that it leaves nothing behind.</summary>
