@@ -32,7 +32,7 @@ public class ExchangeGuestTests
     public async Task A_guest_with_a_shell_has_a_stream_in_and_one_out()
     {
         using TestFolder folder = new();
-        byte[] input = Letters(150_003);
+        byte[] input = Letters(90_003);
         await File.WriteAllBytesAsync(folder["in"], input);
         string arguments = string.Join(' ', "exchange", "--stream", "--ring-size", "32K", "--linger", "5m", "--socket-path", folder[Vblkflow.SocketName]);
         await using DaemonProcess daemon = await DaemonProcess.StartAsync(
