@@ -41,6 +41,6 @@ internal static partial class Log
     [LoggerMessage(10, LogLevel.Warning, "Nothing is held any more.")]
     public static partial void HoldsNoMore(ILogger logger);
 
-    [LoggerMessage(11, LogLevel.Error, "{Sentence}")]
+    [LoggerMessage(11, LogLevel.Warning, "{Sentence}")]
     public static partial void DiskReports(ILogger logger, string sentence);
 }

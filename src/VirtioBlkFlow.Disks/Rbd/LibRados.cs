@@ -38,4 +38,28 @@ internal static unsafe partial class LibRados
     // A write to a full pool fails with ENOSPC or EDQUOT; without this it would wait until there is room.
     [LibraryImport(Name)]
     public static partial void rados_set_pool_full_try(nint io);
+
+    // To all clients that watch an object; returns when each has acknowledged it, or with ETIMEDOUT and a reply all the same.
+    [LibraryImport(Name, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int rados_notify2(nint io, string watched, byte* message, int messageBytes, ulong timeoutMs, byte** reply, nuint* replyBytes);
+
+    [LibraryImport(Name)]
+    public static partial int rados_decode_notify_response(
+        byte* reply, nuint replyBytes, NotifyAck** acks, nuint* ackCount, void** timeouts, nuint* timeoutCount);
+
+    [LibraryImport(Name)]
+    public static partial void rados_free_notify_response(NotifyAck* acks, nuint ackCount, void* timeouts);
+
+    [LibraryImport(Name)]
+    public static partial void rados_buffer_free(byte* buffer);
+
+    /// <summary><c>struct notify_ack_t</c> of <c>&lt;rados/rados_types.h&gt;</c>: a client that has acknowledged.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct NotifyAck
+    {
+        public ulong Client;
+        public ulong Cookie;
+        public byte* Payload;
+        public ulong PayloadBytes;
+    }
 }

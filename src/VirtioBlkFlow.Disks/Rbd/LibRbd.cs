@@ -27,6 +27,9 @@ internal static unsafe partial class LibRbd
     public static partial int rbd_get_size(nint image, ulong* bytes);
 
     [LibraryImport(Name)]
+    public static partial int rbd_get_id(nint image, byte* id, nuint lengthBytes);
+
+    [LibraryImport(Name)]
     public static partial int rbd_flush(nint image);
 
     [LibraryImport(Name, StringMarshalling = StringMarshalling.Utf8)]

@@ -16,21 +16,24 @@ public sealed unsafe class RbdDisk : IDisk
     private const uint PhysicalBytes = 4096;
 
     // How often the cluster is asked whether the lock is still ours, beside each time somebody changes the image. Arbitrary.
-    private static readonly TimeSpan s_lockInterval = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan s_lookInterval = TimeSpan.FromSeconds(10);
+
+    // For a cluster that is there, renewing takes milliseconds. Arbitrary.
+    private static readonly TimeSpan s_renewalPatience = TimeSpan.FromMilliseconds(500);
 
     // For a cluster that is there, closing takes milliseconds; for one that is gone, several time-outs. Arbitrary.
-    private static readonly TimeSpan s_closePatience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan s_closePatience = TimeSpan.FromSeconds(5);
 
     // Fixed at construction.
     private readonly RbdDiskOptions _options;
     private readonly RbdImage _image;
     private readonly GCHandle _self;
-    private readonly Timer? _lockTimer;
+    private readonly Timer? _lookTimer;
     private readonly ulong _watch;
     private readonly bool _isWatched;
 
-    // Set once, read by every queue: from then on somebody else may write, so we do not.
-    private volatile bool _lockLost;
+    // 1 once the lock is lost, read by every queue: from then on somebody else may write, so we do not.
+    private int _lockLost;
 
     // Replaced as a whole by Refresh on the control path, read by every queue.
     private volatile DiskProperties _properties;
@@ -59,11 +62,7 @@ public sealed unsafe class RbdDisk : IDisk
             ulong watch = 0;
             _isWatched = rbd_update_watch(image.Handle, &watch, &OnImageChanged, (void*)GCHandle.ToIntPtr(_self)) == 0;
             _watch = watch;
-        }
-
-        if (HoldsLock)
-        {
-            _lockTimer = new Timer(_ => WantLook(), null, s_lockInterval, s_lockInterval);
+            _lookTimer = new Timer(_ => WantLook(), null, s_lookInterval, s_lookInterval);
         }
     }
 
@@ -76,10 +75,9 @@ public sealed unsafe class RbdDisk : IDisk
     internal RbdImage Image => _image;
 
     /// <summary>Whether the lock is gone, or the cluster has shut us out: nothing is written any more.</summary>
-    internal bool LockLost => _lockLost;
+    internal bool LockLost => Volatile.Read(ref _lockLost) != 0;
 
-    /// <summary>Whether nobody else may write.</summary>
-    internal bool HoldsLock => _options is { Lock: true, ReadOnly: false };
+    private bool HoldsLock => _options is { Lock: true, ReadOnly: false };
 
     /// <summary>Connects to the cluster, opens the image and locks it.</summary>
     /// <exception cref="DiskOpenException">It cannot be; the message names cause and remedy.</exception>
@@ -114,7 +112,7 @@ public sealed unsafe class RbdDisk : IDisk
 
     /// <inheritdoc/>
     public DiskOutcome Flush() =>
-        _properties.ReadOnly || (!_lockLost && rbd_flush(_image.Handle) == 0) ? DiskOutcome.Done : DiskOutcome.Failed;
+        _properties.ReadOnly || (!LockLost && rbd_flush(_image.Handle) == 0) ? DiskOutcome.Done : DiskOutcome.Failed;
 
     /// <inheritdoc/>
     public DiskResize Refresh()
@@ -139,7 +137,7 @@ public sealed unsafe class RbdDisk : IDisk
             return;
         }
 
-        _lockTimer?.Dispose();
+        _lookTimer?.Dispose();
         // Apart, because a cluster that is gone is not waited for: nothing is in flight, and the lock runs out by itself.
         var closing = new Thread(Close) { Name = "rbd-close", IsBackground = true };
         closing.Start();
@@ -152,11 +150,22 @@ public sealed unsafe class RbdDisk : IDisk
     /// <summary>Somebody else may write from now on, or the cluster has shut us out. From any thread.</summary>
     internal void LoseLock()
     {
-        if (!_lockLost)
+        if (Interlocked.Exchange(ref _lockLost, 1) == 0)
         {
-            _lockLost = true;
             _options.Report?.Invoke(
                 $"The lock of '{_options.Path}' is lost, or the cluster has shut this client out: every write fails until this program is started anew.");
+        }
+    }
+
+    /// <summary>
+    /// Has somebody look soon, on another thread, whether the lock is still ours and the size what it was. However often that is wanted, one
+    /// look is under way and at most one waits. From any thread.
+    /// </summary>
+    internal void WantLook()
+    {
+        if (Interlocked.Increment(ref _looksWanted) == 1)
+        {
+            ThreadPool.UnsafeQueueUserWorkItem(disk => disk.Look(), this, preferLocal: false);
         }
     }
 
@@ -181,15 +190,6 @@ public sealed unsafe class RbdDisk : IDisk
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
     private static void OnImageChanged(void* argument) => ((RbdDisk)GCHandle.FromIntPtr((nint)argument).Target!).WantLook();
 
-    // However often it is wanted, one look is under way and at most one waits.
-    private void WantLook()
-    {
-        if (Interlocked.Increment(ref _looksWanted) == 1)
-        {
-            ThreadPool.UnsafeQueueUserWorkItem(disk => disk.Look(), this, preferLocal: false);
-        }
-    }
-
     private void Look()
     {
         int wanted;
@@ -204,7 +204,7 @@ public sealed unsafe class RbdDisk : IDisk
                     return;
                 }
 
-                if (HoldsLock && !_lockLost && RbdLock.IsLost(_image))
+                if (HoldsLock && !LockLost && IsLockLost())
                 {
                     LoseLock();
                 }
@@ -218,6 +218,18 @@ public sealed unsafe class RbdDisk : IDisk
             }
         }
         while (Interlocked.Add(ref _looksWanted, -wanted) != 0);
+    }
+
+    // Twice: librbd renews the lock after a connection was lost, and for a moment its name for it is not the cluster's.
+    private bool IsLockLost()
+    {
+        if (!RbdLock.IsLost(_image))
+        {
+            return false;
+        }
+
+        Thread.Sleep(s_renewalPatience);
+        return RbdLock.IsLost(_image);
     }
 
     // Order: nobody looks any more; nobody is called any more; then the image, its lock and its connection go.

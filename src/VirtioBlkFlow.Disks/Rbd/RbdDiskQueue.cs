@@ -250,10 +250,13 @@ internal sealed unsafe class RbdDiskQueue : IDiskQueue
             case Errno.ENOSPC:
             case (Errno)LibC.EDQUOT:
                 return DiskOutcome.NoSpace;
-            // What OSDs answer to a client that was shut out (EBLOCKLISTED), and librbd to a write when somebody else has the lock.
+            // What OSDs answer to a client that was shut out (EBLOCKLISTED).
             case Errno.ESHUTDOWN:
-            case Errno.EROFS when _disk.HoldsLock:
                 _disk.LoseLock();
+                return DiskOutcome.Failed;
+            // What librbd answers to a write without the lock: for good, or until it has renewed it.
+            case Errno.EROFS:
+                _disk.WantLook();
                 return DiskOutcome.Failed;
             default:
                 return DiskOutcome.Failed;

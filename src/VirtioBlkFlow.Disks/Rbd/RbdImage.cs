@@ -1,4 +1,5 @@
 using Mono.Unix.Native;
+using static VirtioBlkFlow.Disks.Rbd.LibRados;
 using static VirtioBlkFlow.Disks.Rbd.LibRbd;
 
 namespace VirtioBlkFlow.Disks.Rbd;
@@ -6,6 +7,9 @@ namespace VirtioBlkFlow.Disks.Rbd;
 /// <summary>An image that is open, with its connection. All calls may block.</summary>
 internal sealed unsafe class RbdImage : IDisposable
 {
+    // An id has some 20 digits.
+    private const int MostIdBytes = 128;
+
     private readonly RbdCluster _cluster;
     private nint _handle;
 
@@ -46,6 +50,55 @@ internal sealed unsafe class RbdImage : IDisposable
         int result = rbd_get_size(_handle, &size);
         bytes = size;
         return result == 0;
+    }
+
+    /// <summary>
+    /// Whether a client that has the image open is alive. All of them are told, as they are when somebody has changed the image, and
+    /// acknowledge it (krbd and librbd take an empty notification for that).
+    /// </summary>
+    /// <param name="client">Number of the client.</param>
+    /// <param name="patience">How long it may take to answer.</param>
+    public bool Answers(long client, TimeSpan patience)
+    {
+        byte* id = stackalloc byte[MostIdBytes];
+        if (rbd_get_id(_handle, id, MostIdBytes) < 0)
+        {
+            return true;
+        }
+
+        byte* reply = null;
+        nuint replyBytes = 0;
+        NotifyAck* acks = null;
+        void* silent = null;
+        nuint ackCount = 0;
+        nuint silentCount = 0;
+        int result = rados_notify2(
+            _cluster.Io, $"rbd_header.{Marshal.PtrToStringUTF8((nint)id)}", null, 0, (ulong)patience.TotalMilliseconds, &reply, &replyBytes);
+        try
+        {
+            // Who cannot ask takes it for alive.
+            if ((result < 0 && (Errno)(-result) != Errno.ETIMEDOUT)
+                || rados_decode_notify_response(reply, replyBytes, &acks, &ackCount, &silent, &silentCount) < 0)
+            {
+                return true;
+            }
+
+            bool answers = false;
+            foreach (ref readonly NotifyAck ack in new ReadOnlySpan<NotifyAck>(acks, (int)ackCount))
+            {
+                answers |= ack.Client == (ulong)client;
+            }
+
+            rados_free_notify_response(acks, ackCount, silent);
+            return answers;
+        }
+        finally
+        {
+            if (reply != null)
+            {
+                rados_buffer_free(reply);
+            }
+        }
     }
 
     /// <summary>Closes it, which gives the lock back, and disconnects. Nothing is in flight.</summary>

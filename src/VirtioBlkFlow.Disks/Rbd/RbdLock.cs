@@ -9,13 +9,28 @@ namespace VirtioBlkFlow.Disks.Rbd;
 /// </summary>
 internal static unsafe class RbdLock
 {
+    // Who is alive answers in milliseconds; who is not is waited for anyway, until its watch runs out. Arbitrary.
+    private static readonly TimeSpan s_answerPatience = TimeSpan.FromSeconds(10);
+
     /// <summary>
     /// Takes the lock. A holder that has died is shut out of the cluster first; that takes until its watch runs out, half a minute.
     /// </summary>
     /// <exception cref="DiskOpenException">Somebody has it, or the image has no such lock.</exception>
     public static void Take(RbdImage image, RbdDiskOptions options)
     {
-        string? before = OwnerOf(image);
+        // Most clients hand the lock over when asked for it, and their writes fail as long as they cannot have it back: whoever has it and
+        // is alive is not even asked.
+        if (OwnerOf(image) is { } holder)
+        {
+            string name = NameOf(image, holder);
+            if (image.Answers(ClientAt(image, holder), s_answerPatience))
+            {
+                throw InUse(image, options, holder);
+            }
+
+            options.Report?.Invoke($"'{options.Path}' is locked by {name}, which does not answer. Waiting until the cluster gives it up.");
+        }
+
         int result = rbd_lock_acquire(image.Handle, RBD_LOCK_MODE_EXCLUSIVE);
         if ((Errno)(-result) == Errno.EINVAL)
         {
@@ -23,21 +38,11 @@ internal static unsafe class RbdLock
                 $"'{options.Path}' has no exclusive lock. Give it one, rbd feature enable {options.Path} exclusive-lock, or do without: lock=off");
         }
 
-        if (result < 0 && OwnerOf(image) is { } owner)
-        {
-            throw InUse(image, options, owner);
-        }
-
         if (result < 0)
         {
-            throw new DiskOpenException($"'{options.Path}' cannot be locked: {RbdCluster.Describe(result)}. Check the cluster: ceph -s");
-        }
-
-        // Most clients hand the lock over when asked for it, and ask for it back when they write. One that is still there does so.
-        if (before is not null && Watches(image, before, out _))
-        {
-            _ = rbd_lock_release(image.Handle);
-            throw InUse(image, options, before);
+            throw OwnerOf(image) is { } owner
+                ? InUse(image, options, owner)
+                : new DiskOpenException($"'{options.Path}' cannot be locked: {RbdCluster.Describe(result)}. Check the cluster: ceph -s");
         }
     }
 
@@ -45,7 +50,7 @@ internal static unsafe class RbdLock
     /// <exception cref="DiskOpenException">Somebody does.</exception>
     public static void RequireNoWriter(RbdImage image, RbdDiskOptions options)
     {
-        if (OwnerOf(image) is { } owner && Watches(image, owner, out _))
+        if (OwnerOf(image) is { } owner && ClientAt(image, owner) != 0)
         {
             throw new DiskOpenException(
                 $"'{options.Path}' is in use by {NameOf(image, owner)}, who may write to it. Stop that client, serve a snapshot (rbd:POOL/IMAGE@SNAP), or read what changes meanwhile: lock=off");
@@ -64,7 +69,7 @@ internal static unsafe class RbdLock
         new($"'{options.Path}' is in use by {NameOf(image, owner)}. Stop that client, or do without locks: lock=off");
 
     private static string NameOf(RbdImage image, string owner) =>
-        Watches(image, owner, out long id) ? $"client.{id} at {owner}" : $"a client at {owner}";
+        ClientAt(image, owner) is var id and not 0 ? $"client.{id} at {owner}" : $"a client at {owner}";
 
     private static string? OwnerOf(RbdImage image)
     {
@@ -81,7 +86,8 @@ internal static unsafe class RbdLock
         return address;
     }
 
-    private static bool Watches(RbdImage image, string address, out long id)
+    // The number of the client that has the image open at an address; 0 for none.
+    private static long ClientAt(RbdImage image, string address)
     {
         ImageWatcher[] watchers = new ImageWatcher[16];
         nuint count;
@@ -99,10 +105,10 @@ internal static unsafe class RbdLock
         }
         while ((Errno)(-result) == Errno.ERANGE);
 
-        id = 0;
+        long id = 0;
         if (result < 0)
         {
-            return false;
+            return id;
         }
 
         foreach (ref ImageWatcher watcher in watchers.AsSpan(0, (int)count))
@@ -118,6 +124,6 @@ internal static unsafe class RbdLock
             rbd_watchers_list_cleanup(first, count);
         }
 
-        return id != 0;
+        return id;
     }
 }

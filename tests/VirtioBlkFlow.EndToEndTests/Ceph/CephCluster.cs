@@ -23,7 +23,7 @@ public sealed class CephCluster : IAsyncLifetime
     public const string Pool = "rbd";
 
     // How long a client that was killed keeps its lock.
-    public const int WatchSeconds = 10;
+    public const int WatchSeconds = 5;
 
     private const int SIGSTOP = 19;
     private const int SIGCONT = 18;
@@ -115,6 +115,22 @@ public sealed class CephCluster : IAsyncLifetime
     /// <summary>The OSD answers nobody until this is disposed.</summary>
     public IDisposable StopOsd() => new StoppedOsd(Osd);
 
+    /// <summary>Makes the cluster believe that its disks are full, or not; returns when it does.</summary>
+    public async Task SetFullAsync(bool isFull)
+    {
+        // One after the other, so that at no time the more serious state begins below the less serious one.
+        string[] levels = ["nearfull", "backfillfull", "full"];
+        foreach ((string level, int i) in isFull ? levels.Select((level, i) => (level, i)) : levels.Select((level, i) => (level, i)).Reverse())
+        {
+            double ratio = isFull ? (i + 1) * 0.00001 : 0.90 + (i * 0.02);
+            await CephAsync("osd", $"set-{level}-ratio", ratio.ToString("0.00000", CultureInfo.InvariantCulture));
+        }
+
+        Assert.True(
+            SpinWait.SpinUntil(() => CephAsync("health").GetAwaiter().GetResult().Contains("pool(s) full", StringComparison.Ordinal) == isFull, s_deadline),
+            $"The cluster does not notice that it is {(isFull ? "full" : "not full")}.");
+    }
+
     private async Task StartMonitorAsync(Guid cluster)
     {
         await RunAsync("ceph-authtool", "--create-keyring", PathOf("mon.keyring"), "--gen-key", "-n", "mon.", "--cap", "mon", "allow *");
@@ -162,6 +178,7 @@ public sealed class CephCluster : IAsyncLifetime
         keyring = {PathOf("mon.keyring")}
         run dir = {_folder.FullName}
         admin socket =
+        objecter tick interval = 1
         [mon]
         mon data = {PathOf("mon")}
         mon allow pool size one = true
@@ -176,6 +193,7 @@ public sealed class CephCluster : IAsyncLifetime
         osd objectstore = bluestore
         bluestore block size = {StoreBytes}
         osd client watch timeout = {WatchSeconds}
+        osd heartbeat interval = 1
         log file =
 
         """));
