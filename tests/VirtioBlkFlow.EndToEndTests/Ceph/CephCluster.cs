@@ -30,6 +30,9 @@ public sealed class CephCluster : IAsyncLifetime
     private const int PortAttempts = 5;
     private const string Admin = "client.admin";
 
+    // Says in the cluster's folder which process it belongs to.
+    private const string OwnerName = "owner";
+
     // Bluestore's file is sparse; the tests write some tens of MiB.
     private const long StoreBytes = 4L << 30;
 
@@ -49,6 +52,8 @@ public sealed class CephCluster : IAsyncLifetime
 
     public async Task InitializeAsync()
     {
+        RemoveLeftovers();
+        File.WriteAllText(PathOf(OwnerName), Environment.ProcessId.ToString(CultureInfo.InvariantCulture));
         Guid cluster = Guid.NewGuid();
         Guid osd = Guid.NewGuid();
         await StartMonitorAsync(cluster);
@@ -197,6 +202,19 @@ public sealed class CephCluster : IAsyncLifetime
         log file =
 
         """));
+
+    // The folders of clusters whose tests were killed: their daemons went with them.
+    private void RemoveLeftovers()
+    {
+        foreach (string folder in Directory.EnumerateDirectories(Path.GetDirectoryName(_folder.FullName)!, "vbf-*"))
+        {
+            string owner = Path.Combine(folder, OwnerName);
+            if (File.Exists(owner) && !Directory.Exists(Path.Combine("/proc", File.ReadAllText(owner))))
+            {
+                Directory.Delete(folder, recursive: true);
+            }
+        }
+    }
 
     // Killed by the kernel if this process dies first, however it dies.
     private ChildProcess StartDaemon(string program, string id) =>

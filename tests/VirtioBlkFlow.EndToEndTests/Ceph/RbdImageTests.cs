@@ -5,6 +5,7 @@ using VirtioBlkFlow.EndToEndTests.OwnFrontend;
 using VirtioBlkFlow.Frontend;
 using VirtioBlkFlow.Frontend.Blk;
 using VirtioBlkFlow.Frontend.Protocol;
+using VirtioBlkFlow.UnitTests;
 using VirtioBlkFlow.UnitTests.Disks;
 using VirtioBlkFlow.VhostUser.Wire;
 using VirtioBlkFlow.Virtio.Blk;
