@@ -32,10 +32,10 @@ internal static partial class Log
     [LoggerMessage(6, LogLevel.Warning, "The last {UnusedBytes} bytes of the image are not used: they are no whole block.")]
     public static partial void RoundedDown(ILogger logger, ulong unusedBytes);
 
-    [LoggerMessage(8, LogLevel.Warning, "Faults are injected by {Rules} rules. To have the same again: fault-seed={Seed}.")]
+    [LoggerMessage(12, LogLevel.Warning, "Faults are injected by {Rules} rules. To have the same again: fault-seed={Seed}.")]
     public static partial void InjectingFaults(ILogger logger, int rules, int seed);
 
-    [LoggerMessage(9, LogLevel.Error, "Requests that failed are held: the guest waits. Mend the storage, then send SIGHUP.")]
+    [LoggerMessage(13, LogLevel.Error, "Requests that failed are held: the guest waits. Mend the storage, then send SIGHUP.")]
     public static partial void Holding(ILogger logger);
 
     [LoggerMessage(10, LogLevel.Warning, "Nothing is held any more.")]
@@ -43,4 +43,7 @@ internal static partial class Log
 
     [LoggerMessage(11, LogLevel.Warning, "{Why}")]
     public static partial void GuestRefused(ILogger logger, string why);
+
+    [LoggerMessage(14, LogLevel.Warning, "{Sentence}")]
+    public static partial void DiskReports(ILogger logger, string sentence);
 }

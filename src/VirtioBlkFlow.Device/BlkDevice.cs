@@ -73,6 +73,7 @@ public sealed class BlkDevice : IVhostUserBackend, IDisposable
             new DeviceMeter(options.StageLatency, options.QueueCount));
         _queues = new ReactorQueue?[options.QueueCount];
         _running = new bool[options.QueueCount];
+        _disk.SizeChanged += OnSizeChanged;
     }
 
     /// <inheritdoc/>
@@ -263,6 +264,7 @@ public sealed class BlkDevice : IVhostUserBackend, IDisposable
         if (!_disposed)
         {
             _disposed = true;
+            _disk.SizeChanged -= OnSizeChanged;
             _mailbox.Run(DisposeQueues);
             _mailbox.Close();
         }
@@ -270,6 +272,22 @@ public sealed class BlkDevice : IVhostUserBackend, IDisposable
 
     private static GuestMemory MemoryOf(GuestMemoryTable table) => new(
         table.Regions.Select(region => new Virtio.GuestMemoryRegion(region.GuestAddress, region.LengthBytes, region.HostAddress)));
+
+    private void OnSizeChanged()
+    {
+        try
+        {
+            DiskResize resize = Refresh();
+            if (resize.NewBytes != resize.OldBytes)
+            {
+                Log.Resized(_logger, resize.OldBytes, resize.NewBytes);
+            }
+        }
+        catch (ObjectDisposedException)
+        {
+            // We are ending.
+        }
+    }
 
     private ReactorLease LeaseReactor(int index, int queueSize)
     {

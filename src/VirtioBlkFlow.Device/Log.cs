@@ -32,4 +32,7 @@ internal static partial class Log
 
     [LoggerMessage(9, LogLevel.Warning, "Queue {Index} works without registered guest memory: {Obstacle}")]
     public static partial void MemoryNotRegistered(ILogger logger, int index, string obstacle);
+
+    [LoggerMessage(10, LogLevel.Warning, "The disk was resized from {OldBytes} to {NewBytes} bytes.")]
+    public static partial void Resized(ILogger logger, ulong oldBytes, ulong newBytes);
 }

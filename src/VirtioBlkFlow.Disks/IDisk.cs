@@ -53,6 +53,16 @@ public interface IDisk : IDisposable
     DiskLifetime? Lifetime => null;
 
     /// <summary>
+    /// The disk has noticed by itself that it may have another size: <see cref="Refresh"/> would find it. Raised on a thread of the pool,
+    /// which may be held up; never for a disk that has to be told.
+    /// </summary>
+    event Action? SizeChanged
+    {
+        add { }
+        remove { }
+    }
+
+    /// <summary>
     /// Looks whether the disk has another size now. When this has returned, no transfer beyond the new end starts any more; one that is in
     /// flight may still reach the storage, and its request fails. On the control path, one call at a time.
     /// </summary>

@@ -5,7 +5,7 @@ internal static class DiskKinds
 {
     public static DiskKind File { get; } = new FileKind();
 
-    public static IReadOnlyList<DiskKind> All { get; } = [File, new MemoryKind(), new NullKind(), new CompositeKind()];
+    public static IReadOnlyList<DiskKind> All { get; } = [File, new MemoryKind(), new NullKind(), new CompositeKind(), new RbdKind()];
 
     /// <summary>The kind of a name, or null.</summary>
     public static DiskKind? Find(string name) => All.FirstOrDefault(kind => kind.Name == name);

@@ -2,6 +2,7 @@ using VirtioBlkFlow.Device;
 using VirtioBlkFlow.Disks.Memory;
 using VirtioBlkFlow.Disks.Null;
 using VirtioBlkFlow.Disks.Presented;
+using VirtioBlkFlow.Disks.Rbd;
 using VirtioBlkFlow.Disks.Wrapping;
 using VirtioBlkFlow.Disks.Zoned;
 
@@ -39,6 +40,9 @@ internal sealed record DiskSpec
 
     /// <summary>For a disk that keeps nothing: all but its size.</summary>
     public NullDiskOptions Null { get; init; } = new(0);
+
+    /// <summary>For an image of a Ceph cluster: all but what it is called.</summary>
+    public RbdDiskOptions Rbd { get; init; } = new("", "");
 
     /// <summary>The part that is served; null for all.</summary>
     public RangeDiskOptions? Range { get; init; }
@@ -82,6 +86,8 @@ internal sealed record DiskSpec
     public DiskSpec WithMemory(Func<MemoryDiskOptions, MemoryDiskOptions> change) => this with { Memory = change(Memory) };
 
     public DiskSpec WithNull(Func<NullDiskOptions, NullDiskOptions> change) => this with { Null = change(Null) };
+
+    public DiskSpec WithRbd(Func<RbdDiskOptions, RbdDiskOptions> change) => this with { Rbd = change(Rbd) };
 
     public DiskSpec WithDevice(Func<BlkDeviceOptions, BlkDeviceOptions> change) => this with { Device = change(Device) };
 }

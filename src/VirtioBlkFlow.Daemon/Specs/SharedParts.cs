@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Engine;
 using VirtioBlkFlow.Disks.Memory;
+using VirtioBlkFlow.Disks.Rbd;
 using VirtioBlkFlow.Disks.Wrapping;
 
 namespace VirtioBlkFlow.Daemon.Specs;
@@ -57,10 +58,10 @@ internal sealed class SharedParts
 
     // Without a range it is served once, or by readers and by who wants no lock: these open it for themselves.
     private static OpenImage OpenImageOf(DiskSpec spec) =>
-        new(spec.Range is null ? null : spec.Kind.StorageOf(spec), spec.Direct, spec.Lock, spec.Memory);
+        new(spec.Range is null ? null : spec.Kind.StorageOf(spec), spec.Direct, spec.Lock, spec.Memory, spec.Rbd);
 
     /// <summary>What is opened, and how.</summary>
-    private sealed record OpenImage(string? Storage, bool Direct, bool Lock, MemoryDiskOptions Memory);
+    private sealed record OpenImage(string? Storage, bool Direct, bool Lock, MemoryDiskOptions Memory, RbdDiskOptions Rbd);
 
     /// <summary>A disk that is closed with the last of those that share it.</summary>
     private sealed class SharedImage(IDisk disk)
@@ -84,6 +85,12 @@ internal sealed class SharedParts
         private sealed class OneShare(IDisk disk, SharedImage image) : IDisk
         {
             private bool _isReleased;
+
+            public event Action? SizeChanged
+            {
+                add => disk.SizeChanged += value;
+                remove => disk.SizeChanged -= value;
+            }
 
             public DiskProperties Properties => disk.Properties;
 

@@ -7,6 +7,13 @@ namespace VirtioBlkFlow.Disks.Wrapping;
 public abstract class WrappingDisk(IDisk inner) : IDisk
 {
     /// <inheritdoc/>
+    public event Action? SizeChanged
+    {
+        add => Inner.SizeChanged += value;
+        remove => Inner.SizeChanged -= value;
+    }
+
+    /// <inheritdoc/>
     public virtual DiskProperties Properties => Inner.Properties;
 
     /// <inheritdoc/>

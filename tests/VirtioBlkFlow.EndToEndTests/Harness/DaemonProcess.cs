@@ -5,6 +5,12 @@ namespace VirtioBlkFlow.EndToEndTests.Harness;
 /// <summary>How the daemon is started; what is not set is left to its defaults.</summary>
 internal sealed record DaemonOptions(DiskImage Image)
 {
+    /// <summary>The value of --disk, in the place of --blk-file; null for that.</summary>
+    public string? Disk { get; init; }
+
+    /// <summary>A disk that is no image.</summary>
+    public static DaemonOptions Of(string disk) => new((DiskImage)null!) { Disk = disk };
+
     public bool ReadOnly { get; init; }
 
     public string? Cache { get; init; }
@@ -34,7 +40,7 @@ internal sealed record DaemonOptions(DiskImage Image)
 
     public IEnumerable<string> ToArguments(string socketPath)
     {
-        List<string> arguments = ["--socket-path", socketPath, .. SlotOptions is null ? ["--blk-file", Image.FilePath] : SlotArguments()];
+        List<string> arguments = ["--socket-path", socketPath, .. Disk is { } disk ? ["--disk", disk] : SlotOptions is null ? ["--blk-file", Image.FilePath] : SlotArguments()];
         void Flag(string name, bool given) => arguments.AddRange(given ? [name] : []);
         void Value(string name, string? value) => arguments.AddRange(value is null ? [] : [name, value]);
         Flag("--read-only", ReadOnly);

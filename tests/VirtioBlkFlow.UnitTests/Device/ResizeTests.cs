@@ -2,6 +2,9 @@ using System.Buffers.Binary;
 using Mono.Unix.Native;
 using VirtioBlkFlow.Device;
 using VirtioBlkFlow.Disks;
+using VirtioBlkFlow.Disks.Presented;
+using VirtioBlkFlow.Disks.Wrapping;
+using VirtioBlkFlow.UnitTests.Disks.Wrapping;
 using VirtioBlkFlow.Virtio.Blk;
 using Xunit;
 
@@ -81,6 +84,27 @@ public sealed class ResizeTests : IDisposable
         using var rig = new DeviceRig(_image.Open());
         Assert.Equal(new DiskResize(SmallBytes, SmallBytes, 0), rig.Device.Refresh());
         Assert.Equal(0, rig.ConfigChanges);
+    }
+
+    [Fact]
+    public void A_disk_that_notices_another_size_by_itself_is_looked_at_whatever_stands_before_it()
+    {
+        var below = new AnsweringDisk();
+        IDisk disk = PresentedDisk.Open(new ReadOnlyDisk(RangeDisk.Open(below, new RangeDiskOptions(8))), new BlockSizes(512, 4096));
+        using (var rig = new DeviceRig(disk))
+        {
+            below.NoticeSize();
+            Assert.Equal(0, rig.ConfigChanges);
+            below.NewCapacityBytes = 8 << 20;
+            below.NoticeSize();
+            Assert.Equal((8 << 20) / 512 - 8, CapacityOf(rig.Device));
+            Assert.Equal(1, rig.ConfigChanges);
+        }
+
+        // The device is gone, and does not mind.
+        below.NewCapacityBytes = 4 << 20;
+        below.NoticeSize();
+        Assert.Equal(8UL << 20, below.Properties.CapacityBytes);
     }
 
     [Fact]

@@ -40,6 +40,8 @@ public sealed class DiskSetTests
     [InlineData("same image", "file:/x,range=0/8,socket=/a", "file:/x,socket=/b")]
     [InlineData("same image", "file:/x,range=0/8,socket=/a", "file:/x,range=7/8,socket=/b")]
     [InlineData("same image", "file:/x,range=8,socket=/a", "file:/x,range=100/8,socket=/b")]
+    [InlineData("same image", "rbd:p/x,socket=/a", "rbd:p/x,user=u,socket=/b")]
+    [InlineData("in another way", "rbd:p/x,range=0/8,socket=/a", "rbd:p/x,range=8,user=u,socket=/b")]
     [InlineData("in another way", "file:/x,range=0/8,socket=/a", "file:/x,range=8,direct,socket=/b")]
     [InlineData("limits of group 'g'", "null:1M,group=g,socket=/a", "null:1M,group=g,socket=/b")]
     [InlineData("gives group 'g' other limits", "null:1M,group=g,iops=1,socket=/a", "null:1M,group=g,iops=2,socket=/b")]
@@ -58,6 +60,9 @@ public sealed class DiskSetTests
     [InlineData("file:/x,range=0/8,socket=/a", "file:/x,range=8/8,socket=/b")]
     [InlineData("file:/x,range=8,ro,socket=/a", "file:/x,range=0/8,socket=/b")]
     [InlineData("null:1M,group=g,iops=1,socket=/a", "null:1M,group=g,socket=/b")]
+    [InlineData("rbd:p/x,socket=/a", "rbd:p/x@s,socket=/b")]
+    [InlineData("rbd:p/x,socket=/a", "rbd:p/n/x,socket=/b")]
+    [InlineData("rbd:p/x,conf=/one,socket=/a", "rbd:p/x,conf=/other,socket=/b")]
     public void Readers_of_one_image_who_does_without_locks_and_separate_ranges_may_share_it(string first, string second) =>
         Assert.Equal(2, Complete(s_nowhere, first, second).Count);
 

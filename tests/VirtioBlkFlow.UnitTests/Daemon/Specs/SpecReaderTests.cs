@@ -3,6 +3,7 @@ using VirtioBlkFlow.Device;
 using VirtioBlkFlow.Device.Reactor;
 using VirtioBlkFlow.Disks.Memory;
 using VirtioBlkFlow.Disks.Presented;
+using VirtioBlkFlow.Disks.Rbd;
 using VirtioBlkFlow.UnitTests.Architecture;
 using VirtioBlkFlow.Virtio.Blk;
 using Xunit;
@@ -50,6 +51,17 @@ public sealed class SpecReaderTests
         Assert.True(Read("null:1T,zeroes").Null.ReadZeroes);
         Assert.Contains("'direct'", Refusal("null:1G,direct"), StringComparison.Ordinal);
         Assert.Contains("'shm'", Refusal("file:a.img,shm=x"), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_image_of_a_cluster_is_named_as_Ceph_names_it()
+    {
+        DiskSpec spec = Read("rbd:vms/tenant/system@monday,conf=/c,user=u,keyring=/k,timeout=120,connect-timeout=5,lock=off");
+
+        Assert.Equal(
+            new RbdDiskOptions("", "") { ConfigurationPath = "/c", User = "u", KeyringPath = "/k", TimeoutSeconds = 120, ConnectTimeoutSeconds = 5 }, spec.Rbd);
+        Assert.False(spec.Lock);
+        Assert.Equal("rbd:vms/tenant/system@monday", spec.Label);
     }
 
     [Fact]
@@ -112,6 +124,18 @@ public sealed class SpecReaderTests
     [InlineData("null:1M,faults=write", "nospace")]
     [InlineData("null:1M,errors=retry", "retry:N")]
     [InlineData("composite:", "FILE.json")]
+    [InlineData("rbd:", "POOL/[NAMESPACE/]IMAGE[@SNAP]")]
+    [InlineData("rbd:image", "'image'", "POOL/[NAMESPACE/]IMAGE[@SNAP]")]
+    [InlineData("rbd:pool/", "POOL/")]
+    [InlineData("rbd:/image", "POOL/")]
+    [InlineData("rbd:pool//image", "POOL/")]
+    [InlineData("rbd:pool/a/b/image", "POOL/")]
+    [InlineData("rbd:pool/image@", "POOL/")]
+    [InlineData("rbd:pool/@snap", "POOL/")]
+    [InlineData("rbd:pool/image,timeout=0", "1 to 86400")]
+    [InlineData("rbd:pool/image,connect-timeout=86401", "1 to 86400")]
+    [InlineData("rbd:pool/image,conf=", "a path")]
+    [InlineData("rbd:pool/image,direct", "'direct'", "keyring")]
     public void What_is_wrong_is_named_with_what_is_allowed(string text, params string[] words)
     {
         string refusal = Refusal(text);

@@ -14,6 +14,8 @@ internal sealed unsafe class AnsweringDisk : IDisk
 {
     private readonly List<IDiskCompletions> _completions = [];
 
+    public event Action? SizeChanged;
+
     public DiskProperties Properties { get; set; } =
         new() { CapacityBytes = 4 << 20, CanDiscard = true, CanWriteZeroes = true, CanSecureErase = true };
 
@@ -40,6 +42,9 @@ internal sealed unsafe class AnsweringDisk : IDisk
     public void End(int slot, DiskOutcome outcome, int queue = 0) => _completions[queue].OnCompleted(slot, outcome);
 
     public DiskOutcome Flush() => DiskOutcome.Done;
+
+    /// <summary>The disk notices that what <see cref="Refresh"/> finds may be another size.</summary>
+    public void NoticeSize() => SizeChanged?.Invoke();
 
     public DiskResize Refresh()
     {
