@@ -107,6 +107,9 @@ internal sealed class VolatileStorage(int sectorBytes)
         }
     }
 
+    /// <summary>What a sector reads as; empty memory is zeros.</summary>
+    public ReadOnlyMemory<byte> Newest(long sector) => Possible(sector).Last();
+
     /// <summary>What a cut may leave of a sector; empty memory is zeros.</summary>
     public IEnumerable<ReadOnlyMemory<byte>> Possible(long sector) =>
         _sectors.TryGetValue(sector, out List<SectorVersion>? versions) ? versions.Select(static version => version.Content) : [_initial.GetValueOrDefault(sector)];
