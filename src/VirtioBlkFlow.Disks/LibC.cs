@@ -48,6 +48,15 @@ internal static unsafe partial class LibC
     // <linux/fs.h>: BLKSSZGET, logical sector size of a block device.
     public const nuint BLKSSZGET = 0x1268;
 
+    // <linux/fs.h>: BLKPBSZGET, physical sector size of a block device.
+    public const nuint BLKPBSZGET = 0x127b;
+
+    // <linux/fs.h>: discards u64 length bytes from u64 offset on.
+    public const nuint BLKDISCARD = 0x1277;
+
+    // <linux/blkdev.h>: BLOCK_URING_CMD_DISCARD, the same as a command of io_uring. Linux 6.12.
+    public const uint BLOCK_URING_CMD_DISCARD = 0x1200;
+
     // <linux/fs.h>: erases u64 length bytes from u64 offset on, for good.
     public const nuint BLKSECDISCARD = 0x127d;
 

@@ -5,6 +5,7 @@ using VirtioBlkFlow.Disks.Presented;
 using VirtioBlkFlow.EndToEndTests.Guests;
 using VirtioBlkFlow.EndToEndTests.Harness;
 using VirtioBlkFlow.UnitTests.Disks.PowerCut;
+using Xunit.Abstractions;
 
 namespace VirtioBlkFlow.EndToEndTests.PowerCut;
 
@@ -12,7 +13,7 @@ namespace VirtioBlkFlow.EndToEndTests.PowerCut;
 /// Real file systems whose power is cut: one guest works on them, and what is asked of the image is written down; then at random moments of
 /// that record a storage loses of it what it may, and a second guest replays the journals and checks what is left of each.
 /// </summary>
-public class GuestPowerCutTests
+public class GuestPowerCutTests(ITestOutputHelper output)
 {
     /// <summary>How many cuts, each of both file systems; VIRTIOBLKFLOW_CUTS for another number.</summary>
     private static readonly int s_cuts = int.Parse(Environment.GetEnvironmentVariable("VIRTIOBLKFLOW_CUTS") ?? "50", CultureInfo.InvariantCulture);
@@ -51,6 +52,14 @@ public class GuestPowerCutTests
         using (InProcessServer server = new(folder["cut.sock"], new CutDisk(left, GuestLoad.DiskBytes, GuestLoad.BlockBytes), CacheMode.Writeback))
         {
             report = await UmlGuest.RunAsync(folder, server, GuestLoad.Check([.. positions, .. canaries], marks), hint, s_deadline);
+        }
+
+        output.WriteLine(
+            $"{hint}: {log.Count} steps from {begin} on cut at random, {log.CountOf(StepKind.Sync)} syncs, {log.CountOf(StepKind.Zeroes)} discards and zeroes, "
+            + $"{log.WritesIn(0, GuestLoad.DiskBytes).Sum(static write => write.Data.Length) >> 20} MiB, {marks.Count} marks, {volatileBlocks} volatile blocks");
+        for (int i = s_cuts; i < s_cuts + CanaryCuts; i++)
+        {
+            output.WriteLine($"Without the flush ext4 {report[$"ext4_{i}"]}; xfs {report[$"xfs_{i}"]}");
         }
 
         // The cuts had something to take.
