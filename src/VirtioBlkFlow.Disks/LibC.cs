@@ -25,6 +25,12 @@ internal static unsafe partial class LibC
 
     // <asm-generic/fcntl.h>: locks that belong to the open file, not to the process.
     public const int F_OFD_GETLK = 36;
+
+    // <linux/fcntl.h>
+    public const int F_DUPFD_CLOEXEC = 1030;
+    public const int F_GET_SEALS = 1034;
+    public const int F_SEAL_WRITE = 0x8;
+    public const int F_SEAL_FUTURE_WRITE = 0x10;
     public const int F_OFD_SETLK = 37;
     public const short F_RDLCK = 0;
     public const short F_WRLCK = 1;
@@ -100,6 +106,9 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int fcntl(int fd, int command, FileLock* fileLock);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int fcntl(int fd, int command, nint argument);
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int statx(int directory, byte* path, int flags, uint mask, byte* buffer);

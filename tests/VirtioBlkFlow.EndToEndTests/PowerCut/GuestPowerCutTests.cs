@@ -1,4 +1,3 @@
-using System.Globalization;
 using VirtioBlkFlow.Device;
 using VirtioBlkFlow.Disks.File;
 using VirtioBlkFlow.Disks.Presented;
@@ -15,8 +14,8 @@ namespace VirtioBlkFlow.EndToEndTests.PowerCut;
 /// </summary>
 public class GuestPowerCutTests(ITestOutputHelper output)
 {
-    /// <summary>How many cuts, each of both file systems; VIRTIOBLKFLOW_CUTS for another number.</summary>
-    private static readonly int s_cuts = int.Parse(Environment.GetEnvironmentVariable("VIRTIOBLKFLOW_CUTS") ?? "50", CultureInfo.InvariantCulture);
+    /// <summary>How many cuts, each of both file systems.</summary>
+    private static readonly int s_cuts = CutCount.Take(50);
 
     private static readonly TimeSpan s_deadline = TimeSpan.FromMinutes(9);
 

@@ -17,8 +17,9 @@ public sealed class DevicePowerCutTests(ITestOutputHelper output) : IDisposable
 {
     private const int SectorBytes = VolatileFile.SectorBytes;
     private const int Sectors = 256;
-    private const int Lives = 30;
     private const int CanaryLives = 300;
+
+    private static readonly int s_lives = CutCount.Take(30);
 
     private readonly TemporaryImage _image = new(Sectors * SectorBytes);
     private readonly PowerCutHost _host = new();
@@ -41,7 +42,7 @@ public sealed class DevicePowerCutTests(ITestOutputHelper output) : IDisposable
     [InlineData(Mode.Switched)]
     public void What_a_device_has_acknowledged_is_there_after_any_cut(Mode mode)
     {
-        string? loss = Live(mode, TestSeed.Take(output), Lives, Sabotage.None);
+        string? loss = Live(mode, TestSeed.Take(output), s_lives, Sabotage.None);
         Assert.True(loss == null, loss);
     }
 

@@ -14,10 +14,11 @@ namespace VirtioBlkFlow.UnitTests.Disks.PowerCut;
 public sealed class PowerCutTests(ITestOutputHelper output) : IDisposable
 {
     private const int ImageBytes = 128 << 10;
-    private const int Lives = 150;
 
     // What a canary gets: with the fewest promises it is found within some dozen lives.
     private const int CanaryLives = 2000;
+
+    private static readonly int s_lives = CutCount.Take(150);
 
     private readonly TemporaryImage _image = new(ImageBytes);
     private readonly TemporaryImage _other = new(ImageBytes);
@@ -50,11 +51,11 @@ public sealed class PowerCutTests(ITestOutputHelper output) : IDisposable
     public void What_was_acknowledged_as_durable_is_there_after_any_cut(Stack stack)
     {
         using var run = new PowerCutRun(() => Open(stack), TestSeed.Take(output), areaBytes: stack == Stack.Conventional ? ImageBytes / 2 : null);
-        string? loss = run.Live(Lives);
+        string? loss = run.Live(s_lives);
         Assert.True(loss == null, loss);
         // The cuts had something to take, and the disk something to keep.
-        Assert.InRange(run.VolatileSectors, Lives, int.MaxValue);
-        Assert.InRange(run.Promises, Lives, int.MaxValue);
+        Assert.InRange(run.VolatileSectors, s_lives, int.MaxValue);
+        Assert.InRange(run.Promises, s_lives, int.MaxValue);
     }
 
     [Theory]

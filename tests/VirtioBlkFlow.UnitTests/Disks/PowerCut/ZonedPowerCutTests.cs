@@ -17,8 +17,9 @@ public sealed unsafe class ZonedPowerCutTests(ITestOutputHelper output) : IDispo
     private const int ZoneBytes = 16 << 10;
     private const int Capacity = 12 << 10;
     private const int Zones = 8;
-    private const int Lives = 300;
     private const int CanaryLives = 2000;
+
+    private static readonly int s_lives = CutCount.Take(300);
 
     private static readonly ZoneGeometry s_geometry = new() { ZoneBytes = ZoneBytes, ZoneCapacityBytes = Capacity };
 
@@ -39,7 +40,7 @@ public sealed unsafe class ZonedPowerCutTests(ITestOutputHelper output) : IDispo
     [Fact]
     public void Zones_keep_after_any_cut_what_was_acknowledged_as_durable()
     {
-        string? loss = Live(new Random(TestSeed.Take(output)), Lives, Sabotage.None);
+        string? loss = Live(new Random(TestSeed.Take(output)), s_lives, Sabotage.None);
         Assert.True(loss == null, loss);
     }
 
