@@ -14,7 +14,7 @@ exec </dev/null
 export MSBUILDDISABLENODEREUSE=1 UseSharedCompilation=false DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DEBIAN_FRONTEND=noninteractive
 
 packages=(
-  gcc libc6-dev qemu-system-x86 seabios qemu-utils fio nbdkit user-mode-linux busybox-static e2fsprogs xfsprogs util-linux xz-utils chromium
+  gcc libc6-dev qemu-system-x86 seabios qemu-utils fio nbdkit user-mode-linux busybox-static e2fsprogs xfsprogs util-linux mount xz-utils chromium
   ceph-mon ceph-osd ceph-common librbd1
 )
 

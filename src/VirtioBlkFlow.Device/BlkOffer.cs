@@ -72,7 +72,7 @@ internal sealed class BlkOffer
     private BlkConfig ConfigOf(DiskProperties disk, BlkDeviceOptions options)
     {
         uint blocksPerPhysical = Math.Max(1, disk.PhysicalBlockBytes / disk.LogicalBlockBytes);
-        uint alignmentSectors = disk.PhysicalBlockBytes / BlkRequest.SectorBytes;
+        uint alignmentSectors = (disk.DiscardGranularityBytes == 0 ? disk.PhysicalBlockBytes : disk.DiscardGranularityBytes) / BlkRequest.SectorBytes;
         var config = new BlkConfig
         {
             Capacity = Limits.CapacitySectors,

@@ -21,6 +21,12 @@ public sealed record DiskProperties
     /// <summary>Whether <see cref="DiskOperation.Discard"/> is understood.</summary>
     public bool CanDiscard { get; init; }
 
+    /// <summary>
+    /// Size in bytes and alignment of what a discard can give back, a multiple of 512; 0 for that of the physical block. A wish: smaller ones
+    /// are understood.
+    /// </summary>
+    public uint DiscardGranularityBytes { get; init; }
+
     /// <summary>Whether <see cref="DiskOperation.WriteZeroes"/> is understood.</summary>
     public bool CanWriteZeroes { get; init; }
 

@@ -25,6 +25,12 @@ internal static unsafe partial class LibC
 
     // <asm-generic/fcntl.h>: locks that belong to the open file, not to the process.
     public const int F_OFD_GETLK = 36;
+
+    // <linux/fcntl.h>
+    public const int F_DUPFD_CLOEXEC = 1030;
+    public const int F_GET_SEALS = 1034;
+    public const int F_SEAL_WRITE = 0x8;
+    public const int F_SEAL_FUTURE_WRITE = 0x10;
     public const int F_OFD_SETLK = 37;
     public const short F_RDLCK = 0;
     public const short F_WRLCK = 1;
@@ -47,6 +53,15 @@ internal static unsafe partial class LibC
 
     // <linux/fs.h>: BLKSSZGET, logical sector size of a block device.
     public const nuint BLKSSZGET = 0x1268;
+
+    // <linux/fs.h>: BLKPBSZGET, physical sector size of a block device.
+    public const nuint BLKPBSZGET = 0x127b;
+
+    // <linux/fs.h>: discards u64 length bytes from u64 offset on.
+    public const nuint BLKDISCARD = 0x1277;
+
+    // <linux/blkdev.h>: BLOCK_URING_CMD_DISCARD, the same as a command of io_uring. Linux 6.12.
+    public const uint BLOCK_URING_CMD_DISCARD = 0x1200;
 
     // <linux/fs.h>: erases u64 length bytes from u64 offset on, for good.
     public const nuint BLKSECDISCARD = 0x127d;
@@ -91,6 +106,9 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int fcntl(int fd, int command, FileLock* fileLock);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int fcntl(int fd, int command, nint argument);
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int statx(int directory, byte* path, int flags, uint mask, byte* buffer);

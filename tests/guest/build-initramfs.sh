@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "$0")/cache.sh"
 lock_cache
 
-tools=(mkfs.ext4 e2fsck dumpe2fs mkfs.xfs xfs_repair fstrim blkdiscard blockdev lsblk)
+tools=(mkfs.ext4 e2fsck dumpe2fs mkfs.xfs xfs_repair fstrim blkdiscard blockdev lsblk addpart)
 # What a guest of these tests loads; modules.dep knows what else each of them needs.
 modules=(virtio_pci virtio_mmio virtio_blk ext4 xfs crc32c_generic crc32c-intel)
 

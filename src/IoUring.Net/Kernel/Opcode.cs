@@ -38,4 +38,7 @@ public enum Opcode : byte
 
     /// <summary>pwrite(2).</summary>
     IORING_OP_WRITE = 23,
+
+    /// <summary>A command of the file's own; Linux 5.19.</summary>
+    IORING_OP_URING_CMD = 46,
 }

@@ -55,6 +55,10 @@ public unsafe struct SubmissionEntry
     [FieldOffset(40)]
     public ushort BufferIndex;
 
+    /// <summary><c>addr3</c>: what a command may have beside <see cref="Address"/>.</summary>
+    [FieldOffset(48)]
+    public ulong Address3;
+
     /// <summary>Does nothing.</summary>
     public void PrepareNop(ulong userData)
     {
@@ -112,6 +116,17 @@ public unsafe struct SubmissionEntry
         Offset = offsetBytes;
         Address = lengthBytes;
         Length = (uint)mode;
+        UserData = userData;
+    }
+
+    /// <summary>A command of the file's own, with two arguments; <c>cmd_op</c> stands where an offset does.</summary>
+    public void PrepareCommand(int descriptor, uint command, ulong first, ulong second, ulong userData)
+    {
+        Opcode = Opcode.IORING_OP_URING_CMD;
+        Descriptor = descriptor;
+        Offset = command;
+        Address = first;
+        Address3 = second;
         UserData = userData;
     }
 

@@ -24,6 +24,13 @@ internal sealed class MemoryKind : DiskKind
             "scratch",
             (spec, text) => text.Contains('/', StringComparison.Ordinal) ? null : spec.WithMemory(memory => memory with { SharedName = text }),
             "a name without slashes"),
+        SpecKey.Number(
+            "memfd",
+            "N",
+            (0, int.MaxValue),
+            "Keep it in the shared memory of this inherited descriptor, of memfd_create(2) or shm_open(3); what is there already is kept.",
+            "5",
+            (spec, number) => spec.WithMemory(memory => memory with { Descriptor = (int)number })),
         SpecKey.Flag("keep", "Leave the shared memory object behind at the end.", "on", (spec, on) => spec.WithMemory(memory => memory with { KeepShared = on })),
         SpecKey.Choice(
             "huge-pages",
@@ -39,10 +46,16 @@ internal sealed class MemoryKind : DiskKind
             return $"'{spec.What}' is no size. It takes bytes, or a number with K, M, G or T: {Example}";
         }
 
+        if (spec.Memory.Descriptor is not null && (spec.Memory.SharedName is not null || spec.Memory.HugePages != HugePages.None))
+        {
+            return "memory of a descriptor is what it is: leave out shm and huge-pages.";
+        }
+
         return spec.Memory.KeepShared && spec.Memory.SharedName is null ? "only shared memory can be kept: give shm=NAME too." : null;
     }
 
-    public override string? StorageOf(DiskSpec spec) => spec.Memory.SharedName is { } name ? $"shm {name}" : null;
+    public override string? StorageOf(DiskSpec spec) =>
+        spec.Memory.SharedName is { } name ? $"shm {name}" : spec.Memory.Descriptor is { } descriptor ? $"memfd {descriptor}" : null;
 
     public override IDisk Open(DiskSpec spec, ILogger logger)
     {

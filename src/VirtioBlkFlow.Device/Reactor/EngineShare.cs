@@ -45,6 +45,9 @@ internal sealed unsafe class EngineShare : IIoEngine
 
     public void Ioctl(int file, nuint request, void* argument, uint token) => _engine.Ioctl(file, request, argument, _firstToken | token);
 
+    public bool TryDiscard(int file, ulong offsetBytes, ulong lengthBytes, uint token) =>
+        _engine.TryDiscard(file, offsetBytes, lengthBytes, _firstToken | token);
+
     public void Watch(int watch, SafeFileHandle descriptor) => throw OwnersBusiness();
 
     public void Unwatch(int watch) => throw OwnersBusiness();

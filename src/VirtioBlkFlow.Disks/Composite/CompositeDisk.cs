@@ -134,6 +134,7 @@ public sealed class CompositeDisk : IDisk
             LogicalBlockBytes = (uint)blockBytes,
             PhysicalBlockBytes = segments.Max(segment => segment.Disk.Properties.PhysicalBlockBytes),
             ReadOnly = writable.Length == 0,
+            DiscardGranularityBytes = segments.Max(segment => segment.Disk.Properties.DiscardGranularityBytes),
             // A discard is a hint, which some of the parts may not understand; zeros must be zeros everywhere.
             CanDiscard = writable.Any(properties => properties.CanDiscard),
             CanWriteZeroes = writable.Length > 0 && writable.All(properties => properties.CanWriteZeroes),

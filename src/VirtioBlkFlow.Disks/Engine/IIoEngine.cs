@@ -85,6 +85,13 @@ public unsafe interface IIoEngine : IDisposable
     void Ioctl(int file, nuint request, void* argument, uint token);
 
     /// <summary>
+    /// Discards a range of a block device, if the engine has a way that needs no thread for it. If the kernel or the device turns out not to
+    /// understand it, it ends with EOPNOTSUPP or EINVAL, and BLKDISCARD is what is left.
+    /// </summary>
+    /// <returns>Whether it was begun.</returns>
+    bool TryDiscard(int file, ulong offsetBytes, ulong lengthBytes, uint token) => false;
+
+    /// <summary>
     /// Reports each signal of a descriptor (an eventfd) from now on; signals in quick succession may be reported once. If it
     /// is signalled already, that is reported too. The descriptor is never read, so whoever else reads it is not disturbed.
     /// </summary>

@@ -35,6 +35,7 @@ internal sealed unsafe class UringEngine : IIoEngine
     private readonly IoctlThread _ioctls;
     private readonly RegisteredMemory _memory;
     private readonly bool _canRegisterFiles;
+    private readonly bool _hasCommands;
 
     // Owned by the queue's thread.
     private readonly List<SafeFileHandle> _files = [];
@@ -65,6 +66,7 @@ internal sealed unsafe class UringEngine : IIoEngine
             _ioctls = new IoctlThread(ioctl, _waker.Wake);
             Agenda = new EngineAgenda(TimeProvider.System, _waker.Wake);
             _canRegisterFiles = TryRegisterFileTable();
+            _hasCommands = _ring.Supports(Opcode.IORING_OP_URING_CMD);
         }
         catch
         {
@@ -194,6 +196,19 @@ internal sealed unsafe class UringEngine : IIoEngine
     {
         _ioctlCount++;
         _ioctls.Begin((int)_files[file].DangerousGetHandle(), request, argument, token);
+    }
+
+    public bool TryDiscard(int file, ulong offsetBytes, ulong lengthBytes, uint token)
+    {
+        if (!_hasCommands)
+        {
+            return false;
+        }
+
+        SubmissionEntry* entry = GetEntry();
+        entry->PrepareCommand(0, LibC.BLOCK_URING_CMD_DISCARD, offsetBytes, lengthBytes, OperationKind | token);
+        SetFile(entry, file);
+        return true;
     }
 
     public void Watch(int watch, SafeFileHandle descriptor)

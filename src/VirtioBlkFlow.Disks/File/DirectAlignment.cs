@@ -35,6 +35,9 @@ internal readonly record struct DirectAlignment(uint MemoryBytes, uint OffsetByt
             throw new DiskOpenException($"'{path}' lies on a file system without direct I/O. Leave out --direct, or move the image.");
         }
 
-        return new DirectAlignment(Math.Max(memory, 1), Math.Max(offset, 512));
+        // Memory may be less aligned than offsets by what the kernel says, but zram takes each piece of a request for a whole page of its own,
+        // and stores others wrongly. What open(2), "O_DIRECT", always asked for suits all.
+        offset = Math.Max(offset, 512);
+        return new DirectAlignment(Math.Max(memory, offset), offset);
     }
 }

@@ -13,17 +13,25 @@ public sealed class FileDisk : IDisk
     // Set once, read by every queue: saves asking a file system again for what it does not have.
     private volatile bool _zeroRangeUnsupported;
 
+    // Cleared once, read by every queue: the same for the ring's command to discard.
+    private volatile bool _canDiscardByCommand;
+
     // Replaced as a whole by Refresh on the control path, read by every queue.
     private volatile DiskProperties _properties;
 
     private readonly FlashLifetime? _lifetime;
 
-    private FileDisk(SafeFileHandle file, string path, DiskProperties properties, DirectAlignment? directAlignment, FlashLifetime? lifetime)
+    private FileDisk(
+        SafeFileHandle file, string path, DiskProperties properties, DirectAlignment? directAlignment, BlockLimits? blockLimits, FlashLifetime? lifetime)
     {
         File = file;
         Path = path;
         _properties = properties;
         DirectAlignment = directAlignment;
+        IsBlockDevice = blockLimits != null;
+        // The command takes no lock of the page cache: a read beside it can bring back what is being discarded, and keep it.
+        _canDiscardByCommand = IsBlockDevice && directAlignment != null;
+        ZeroesAreWritten = blockLimits is { HasZeroes: false };
         _lifetime = lifetime;
     }
 
@@ -43,6 +51,19 @@ public sealed class FileDisk : IDisk
 
     /// <summary>Whether a write that should have been made durable may be lost; see <see cref="LoseDurability"/>.</summary>
     internal bool DurabilityLost => _durabilityLost;
+
+    /// <summary>Whether it is a block device and not a regular file.</summary>
+    internal bool IsBlockDevice { get; }
+
+    /// <summary>Whether the device has no command for zeros, and the kernel writes them.</summary>
+    internal bool ZeroesAreWritten { get; }
+
+    /// <summary>Whether to try the ring's command to discard.</summary>
+    internal bool CanDiscardByCommand
+    {
+        get => _canDiscardByCommand;
+        set => _canDiscardByCommand = value;
+    }
 
     internal bool ZeroRangeUnsupported
     {
@@ -124,7 +145,7 @@ public sealed class FileDisk : IDisk
     {
         DiskProperties before = _properties;
         long size = Syscall.lseek((int)File.DangerousGetHandle(), 0, SeekFlags.SEEK_END);
-        if (size < 0)
+        if (size < 0 || (size == 0 && IsBlockDevice))
         {
             // A device that is gone has no size; its requests fail by themselves.
             return new DiskResize(before.CapacityBytes, before.CapacityBytes, 0);
@@ -141,6 +162,13 @@ public sealed class FileDisk : IDisk
     {
         _lifetime?.Dispose();
         File.Dispose();
+    }
+
+    /// <summary>Whether it is a device that ends before this now, as one that was taken away does. For rare moments; does not block.</summary>
+    internal bool HasLost(ulong endBytes)
+    {
+        long size = IsBlockDevice ? Syscall.lseek((int)File.DangerousGetHandle(), 0, SeekFlags.SEEK_END) : -1;
+        return size == 0 || (size > 0 && (ulong)size < endBytes);
     }
 
     /// <summary>The kernel could not make something durable: from now on, nothing is reported as durable.</summary>
@@ -165,7 +193,9 @@ public sealed class FileDisk : IDisk
         }
 
         DirectAlignment? alignment = options.Direct ? Disks.File.DirectAlignment.Of(file, options.Path) : null;
-        uint logicalBlockBytes = Math.Max(alignment?.OffsetBytes ?? 512, type == FilePermissions.S_IFBLK ? SectorSizeOf(file) : 512);
+        DeviceNumber? device = host.NumberOf(stat);
+        BlockLimits? limits = device is { } block ? BlockLimits.Of(file, host.SysfsRoot, block) : null;
+        uint logicalBlockBytes = Math.Max(alignment?.OffsetBytes ?? 512, limits?.LogicalBlockBytes ?? 512);
         ulong sizeBytes = SizeOf(file, options);
         if (sizeBytes == 0)
         {
@@ -179,7 +209,6 @@ public sealed class FileDisk : IDisk
                 $"The size of '{options.Path}', {sizeBytes} bytes, is not a multiple of its block size of {logicalBlockBytes}. Pad it: truncate -s {rounded} '{options.Path}'");
         }
 
-        DeviceNumber? device = host.NumberOf(stat);
         FlashLifetime? lifetime = device is { } number ? FlashLifetime.Find(host.SysfsRoot, number, host.LifetimeInterval) : null;
         return new FileDisk(
             file,
@@ -188,15 +217,17 @@ public sealed class FileDisk : IDisk
             {
                 CapacityBytes = sizeBytes,
                 LogicalBlockBytes = logicalBlockBytes,
-                // File systems and flash work in units of 4096 bytes; smaller writes cost a read.
-                PhysicalBlockBytes = Math.Max(logicalBlockBytes, 4096),
+                // File systems work in units of 4096 bytes; smaller writes cost a read. A device knows better.
+                PhysicalBlockBytes = Math.Max(logicalBlockBytes, limits?.PhysicalBlockBytes ?? 4096),
                 ReadOnly = options.ReadOnly,
-                CanDiscard = !options.ReadOnly,
+                CanDiscard = !options.ReadOnly && limits is not { HasDiscard: false },
+                DiscardGranularityBytes = limits is { } known && known.DiscardGranularityBytes % logicalBlockBytes == 0 ? known.DiscardGranularityBytes : 0,
                 CanWriteZeroes = !options.ReadOnly,
                 CanSecureErase = !options.ReadOnly && device != null && host.CanSecureErase(file),
                 HasLifetime = lifetime != null,
             },
             alignment,
+            limits,
             lifetime);
     }
 
@@ -205,12 +236,6 @@ public sealed class FileDisk : IDisk
         // Works for files and block devices alike.
         long size = Syscall.lseek((int)file.DangerousGetHandle(), 0, SeekFlags.SEEK_END);
         return size >= 0 ? (ulong)size : throw CannotOpen(options, Stdlib.GetLastError());
-    }
-
-    private static unsafe uint SectorSizeOf(SafeFileHandle file)
-    {
-        int bytes = 0;
-        return LibC.ioctl((int)file.DangerousGetHandle(), LibC.BLKSSZGET, &bytes) == 0 && bytes > 0 ? (uint)bytes : 512;
     }
 
     private static DiskOpenException NotADisk(FileDiskOptions options) =>

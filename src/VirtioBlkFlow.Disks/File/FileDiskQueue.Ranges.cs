@@ -43,7 +43,13 @@ internal sealed unsafe partial class FileDiskQueue
             return;
         }
 
-        bool punch = work.Request.Operation == DiskOperation.Discard || work.Range.MayDeallocate;
+        if (work.Request.Operation == DiskOperation.Discard && _disk.IsBlockDevice)
+        {
+            StartDiscard(slot, ref work);
+            return;
+        }
+
+        bool punch = work.Request.Operation == DiskOperation.Discard || (work.Range.MayDeallocate && !_disk.ZeroesAreWritten);
         if (!punch && _disk.ZeroRangeUnsupported)
         {
             StartZeroFill(slot, ref work);
@@ -57,6 +63,37 @@ internal sealed unsafe partial class FileDiskQueue
             work.Range.OffsetBytes,
             work.Range.LengthBytes,
             (uint)slot);
+    }
+
+    // To punch a hole into a block device is to zero it: the device may discard without being able to do that.
+    private void StartDiscard(int slot, ref Work work)
+    {
+        work.Stage = Stage.DiscardCommand;
+        if (!_disk.CanDiscardByCommand || !_engine.TryDiscard(_file, work.Range.OffsetBytes, work.Range.LengthBytes, (uint)slot))
+        {
+            // A range begins as the request's argument does: offset and length in bytes.
+            work.Stage = Stage.Discard;
+            _engine.Ioctl(_file, BLKDISCARD, work.Request.Ranges + work.RangeIndex, (uint)slot);
+        }
+    }
+
+    private void OnDiscarded(int slot, ref Work work, int result)
+    {
+        if (result is -EOPNOTSUPP or -EINVAL && work.Stage == Stage.DiscardCommand)
+        {
+            _disk.CanDiscardByCommand = false;
+            StartDiscard(slot, ref work);
+        }
+        else if (result is 0 or -EOPNOTSUPP)
+        {
+            // A discard is a hint, which the device has heard.
+            work.Retries = 0;
+            StartNextRange(slot, ref work);
+        }
+        else
+        {
+            Complete(slot, ref work, OutcomeOfError(in work.Request, result));
+        }
     }
 
     private void OnAllocated(int slot, ref Work work, int result)

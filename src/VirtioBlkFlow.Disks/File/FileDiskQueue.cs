@@ -50,6 +50,10 @@ internal sealed unsafe partial class FileDiskQueue : IDiskQueue
         Allocate,
         ZeroFill,
         Erase,
+
+        // Of a block device: by a command of the ring, or by ioctl.
+        DiscardCommand,
+        Discard,
     }
 
     /// <inheritdoc/>
@@ -128,6 +132,10 @@ internal sealed unsafe partial class FileDiskQueue : IDiskQueue
                 break;
             case Stage.Erase:
                 OnErased(slot, ref work, result);
+                break;
+            case Stage.DiscardCommand:
+            case Stage.Discard:
+                OnDiscarded(slot, ref work, result);
                 break;
             default:
                 Environment.FailFast($"Slot {slot} heard of an operation it did not start.");
@@ -270,6 +278,8 @@ internal sealed unsafe partial class FileDiskQueue : IDiskQueue
                 break;
             case Stage.Allocate:
             case Stage.Erase:
+            case Stage.DiscardCommand:
+            case Stage.Discard:
                 StartRange(slot, ref work);
                 break;
             default:
@@ -287,7 +297,8 @@ internal sealed unsafe partial class FileDiskQueue : IDiskQueue
             _disk.LoseDurability();
         }
 
-        return result is -ENOSPC or -EDQUOT ? DiskOutcome.NoSpace : DiskOutcome.Failed;
+        // Of a write beyond the end of a device the kernel says that there is no space; and one that was taken away ends at its first byte.
+        return result is -ENOSPC or -EDQUOT && !_disk.HasLost(request.OffsetBytes + request.LengthBytes) ? DiskOutcome.NoSpace : DiskOutcome.Failed;
     }
 
     private void Complete(int slot, ref Work work, DiskOutcome outcome)

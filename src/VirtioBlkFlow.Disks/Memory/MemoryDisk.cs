@@ -23,7 +23,7 @@ public sealed class MemoryDisk : IDisk
     public static MemoryDisk Open(MemoryDiskOptions options)
     {
         SizeRule.Require(options.SizeBytes, "memory disk");
-        if (options.SharedName == null)
+        if (options is { SharedName: null, Descriptor: null })
         {
             return new MemoryDisk(PrivateMemory.Map(options.SizeBytes, options.HugePages), options.SizeBytes);
         }
@@ -33,7 +33,15 @@ public sealed class MemoryDisk : IDisk
             throw new DiskOpenException("Shared memory has no huge pages of its own. Leave them out, or mount /dev/shm with huge=always.");
         }
 
-        return new MemoryDisk(SharedMemory.Open(options.SizeBytes, options.SharedName, options.KeepShared), options.SizeBytes);
+        if (options is { SharedName: not null, Descriptor: not null })
+        {
+            throw new DiskOpenException("Shared memory has a name or a descriptor, not both. Leave one of them out.");
+        }
+
+        SharedMemory shared = options.Descriptor is { } descriptor
+            ? SharedMemory.FromDescriptor(options.SizeBytes, descriptor)
+            : SharedMemory.Open(options.SizeBytes, options.SharedName!, options.KeepShared);
+        return new MemoryDisk(shared, options.SizeBytes);
     }
 
     /// <inheritdoc/>

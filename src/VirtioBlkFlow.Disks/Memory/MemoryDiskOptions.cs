@@ -21,4 +21,9 @@ public enum HugePages
 /// </param>
 /// <param name="KeepShared">The object stays when the disk is closed, whoever made it.</param>
 /// <param name="HugePages">Kind of its pages; only for memory of its own.</param>
-public sealed record MemoryDiskOptions(ulong SizeBytes, string? SharedName = null, bool KeepShared = false, HugePages HugePages = HugePages.None);
+/// <param name="Descriptor">
+/// A descriptor of shared memory (memfd_create(2)), open for reading and writing, of which the disk makes one of its own; null for none. It is
+/// taken with its contents.
+/// </param>
+public sealed record MemoryDiskOptions(
+    ulong SizeBytes, string? SharedName = null, bool KeepShared = false, HugePages HugePages = HugePages.None, int? Descriptor = null);

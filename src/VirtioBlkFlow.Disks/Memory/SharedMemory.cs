@@ -68,6 +68,30 @@ internal sealed unsafe class SharedMemory : MemoryStore
         }
     }
 
+    /// <summary>Takes memory that somebody else has made and shares with us by its descriptor.</summary>
+    /// <exception cref="DiskOpenException">It is none, of another size, or not to be written.</exception>
+    public static SharedMemory FromDescriptor(ulong sizeBytes, int descriptor)
+    {
+        // Our own: that of the caller may be closed before the disk is.
+        int own = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+        if (own < 0)
+        {
+            throw new DiskOpenException($"Cannot use descriptor {descriptor}: {Marshal.GetLastPInvokeErrorMessage()}. Hand over one that is open.");
+        }
+
+        var memory = new SharedMemory(new SafeFileHandle(own, ownsHandle: true), $"descriptor {descriptor}", isUnlinkedAtEnd: false);
+        try
+        {
+            memory.RequireUsable(sizeBytes);
+            return memory;
+        }
+        catch
+        {
+            memory.Dispose();
+            throw;
+        }
+    }
+
     public override DiskOutcome Read(ulong offsetBytes, Iovec* pieces, int count, uint lengthBytes) =>
         Transfer(isRead: true, offsetBytes, pieces, count, lengthBytes);
 
@@ -98,6 +122,29 @@ internal sealed unsafe class SharedMemory : MemoryStore
         }
 
         _file.Dispose();
+    }
+
+    private void RequireUsable(ulong sizeBytes)
+    {
+        int descriptor = (int)_file.DangerousGetHandle();
+        if (Syscall.fstat(descriptor, out Stat stat) != 0 || (stat.st_mode & FilePermissions.S_IFMT) != FilePermissions.S_IFREG)
+        {
+            throw new DiskOpenException($"{_path} is no shared memory. Hand over one of memfd_create(2) or shm_open(3).");
+        }
+
+        if ((ulong)stat.st_size != sizeBytes)
+        {
+            throw new DiskOpenException($"The memory of {_path} has {stat.st_size} bytes, not {sizeBytes}. Give its size, or make it that large.");
+        }
+
+        // Files that have no seals answer with an error, and have none.
+        int seals = fcntl(descriptor, F_GET_SEALS, 0);
+        bool isSealed = seals > 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0;
+        int mode = Syscall.fcntl(descriptor, FcntlCommand.F_GETFL) & (int)(OpenFlags.O_WRONLY | OpenFlags.O_RDWR);
+        if (isSealed || mode != (int)OpenFlags.O_RDWR)
+        {
+            throw new DiskOpenException($"The memory of {_path} cannot be written. Hand over one that is open for reading and writing, and not sealed.");
+        }
     }
 
     // The folder is open to everybody: what lies there under our name may be somebody else's.

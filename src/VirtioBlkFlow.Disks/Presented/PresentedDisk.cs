@@ -76,6 +76,12 @@ public sealed class PresentedDisk : WrappingDisk
                 $"The size of the disk, {disk.CapacityBytes} bytes, is not a multiple of its sectors of {logical} bytes. Give it {below} or {below + logical}.");
         }
 
-        return disk with { LogicalBlockBytes = logical, PhysicalBlockBytes = sizes.PhysicalBytes };
+        bool fits = disk.DiscardGranularityBytes % logical == 0;
+        return disk with
+        {
+            LogicalBlockBytes = logical,
+            PhysicalBlockBytes = sizes.PhysicalBytes,
+            DiscardGranularityBytes = fits ? disk.DiscardGranularityBytes : 0,
+        };
     }
 }

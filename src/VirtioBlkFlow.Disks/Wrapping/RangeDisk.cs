@@ -99,6 +99,8 @@ public sealed class RangeDisk : WrappingDisk
         {
             CapacityBytes = Math.Min(_wantedBytes ?? ulong.MaxValue, behind),
             PhysicalBlockBytes = Math.Min(whole.PhysicalBlockBytes, startAllows),
+            // What a discard gives back would begin inside one of ours: then it is as good as unknown.
+            DiscardGranularityBytes = whole.DiscardGranularityBytes != 0 && _startBytes % whole.DiscardGranularityBytes == 0 ? whole.DiscardGranularityBytes : 0,
         };
     }
 

@@ -262,7 +262,8 @@ internal sealed unsafe class ZonedDiskQueue : IDiskQueue, IDiskCompletions
 
         if (outcome != DiskOutcome.Done || work.Zone < 0)
         {
-            Complete(slot, ref work, outcome);
+            // That a zone is empty already may not be durable yet.
+            EndStored(slot, ref work, outcome);
         }
         else
         {

@@ -65,7 +65,7 @@ internal sealed record QemuOptions
 /// <summary>Debian's cloud kernel in QEMU, on an emulated processor: a real Linux driver without KVM.</summary>
 internal static class QemuGuest
 {
-    public static Guest Start(TestFolder folder, DaemonProcess daemon, GuestScenario scenario, QemuOptions? options = null)
+    public static Guest Start(TestFolder folder, IDiskServer daemon, GuestScenario scenario, QemuOptions? options = null)
     {
         options ??= new QemuOptions();
         string reconnect = options.Reconnect is { } seconds ? string.Create(CultureInfo.InvariantCulture, $",reconnect={seconds}") : "";
@@ -102,7 +102,7 @@ internal static class QemuGuest
     }
 
     /// <summary>From power-on until the guest switches itself off.</summary>
-    public static async Task<GuestReport> RunAsync(TestFolder folder, DaemonProcess daemon, GuestScenario scenario, QemuOptions? options = null)
+    public static async Task<GuestReport> RunAsync(TestFolder folder, IDiskServer daemon, GuestScenario scenario, QemuOptions? options = null)
     {
         await using Guest guest = Start(folder, daemon, scenario, options);
         return await guest.FinishAsync();

@@ -9,7 +9,8 @@ internal static class UmlGuest
     private const int VIRTIO_ID_BLOCK = 2;
 
     /// <summary>From power-on until the guest switches itself off.</summary>
-    public static async Task<GuestReport> RunAsync(TestFolder folder, DaemonProcess daemon, GuestScenario scenario)
+    public static async Task<GuestReport> RunAsync(
+        TestFolder folder, IDiskServer daemon, GuestScenario scenario, string hint = "", TimeSpan? deadline = null)
     {
         string[] arguments =
         [
@@ -20,6 +21,6 @@ internal static class UmlGuest
         // It keeps its pid file and control socket under HOME.
         Dictionary<string, string> environment = new() { ["HOME"] = folder.FullName };
         await using Guest guest = new(ChildProcess.Start("linux.uml", arguments, environment, folder.FullName), daemon, scenario);
-        return await guest.FinishAsync();
+        return await guest.FinishAsync(hint, deadline);
     }
 }

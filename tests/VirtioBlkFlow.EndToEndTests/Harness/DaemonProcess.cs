@@ -59,8 +59,18 @@ internal sealed record DaemonOptions(DiskImage Image)
     private string[] SlotArguments() => ["-s", $"3,virtio-blk,{Image.FilePath.Replace(",", ",,", StringComparison.Ordinal)},{SlotOptions}"];
 }
 
+/// <summary>What serves a disk to a guest.</summary>
+internal interface IDiskServer
+{
+    /// <summary>Where a front-end connects.</summary>
+    string SocketPath { get; }
+
+    /// <summary>For the message of a failure.</summary>
+    string Log { get; }
+}
+
 /// <summary>The daemon under test, from the moment it listens.</summary>
-internal sealed class DaemonProcess : IAsyncDisposable
+internal sealed class DaemonProcess : IDiskServer, IAsyncDisposable
 {
     private const string SocketName = "vblkflow.sock";
 

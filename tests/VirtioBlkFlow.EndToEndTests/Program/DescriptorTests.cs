@@ -1,5 +1,6 @@
 using VirtioBlkFlow.EndToEndTests.Harness;
 using VirtioBlkFlow.EndToEndTests.OwnFrontend;
+using VirtioBlkFlow.Virtio.Blk;
 
 namespace VirtioBlkFlow.EndToEndTests.Program;
 
@@ -74,6 +75,27 @@ public class DescriptorTests(LauncherFixture launcher) : IClassFixture<LauncherF
 
         Assert.True(await daemon.WaitForExitAsync(Vblkflow.SignalDeadline));
         Assert.Equal(ProgramEnd.Success, daemon.ExitCode);
+    }
+
+    [Fact]
+    public async Task A_disk_in_the_memory_of_an_inherited_descriptor_is_that_memory()
+    {
+        using TestFolder folder = new();
+        // Memory of shm_open(3), which lasts as long as somebody has it open.
+        string path = $"/dev/shm/{Path.GetFileName(folder.FullName)}";
+        await using FileStream memory = new(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, 0, FileOptions.DeleteOnClose);
+        memory.SetLength(1 << 20);
+        string command = $"exec '{RepoPaths.Daemon}' --disk memory:1M,memfd=5 --socket-path '{folder[Vblkflow.SocketName]}' 5<>'{path}'";
+        await using ChildProcess daemon = await Vblkflow.StartListeningByAsync(folder, "sh", "-c", command);
+        byte[] data = new byte[512];
+        Random.Shared.NextBytes(data);
+        using (FrontendSession session = FrontendSession.Open(folder[Vblkflow.SocketName]))
+        {
+            Assert.Equal(BlkStatus.VIRTIO_BLK_S_OK, session.Drivers[0].Write(2047, data));
+        }
+
+        Assert.Equal(data, new DiskImage(path).Read(2047 * 512, 512));
+        await Vblkflow.EndBySignalAsync(daemon, folder[Vblkflow.SocketName]);
     }
 
     [Theory]

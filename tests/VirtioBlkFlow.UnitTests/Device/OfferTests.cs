@@ -109,6 +109,17 @@ public sealed class OfferTests
         Assert.All(Read(rig, 36, 21), one => Assert.Equal(0, one));
     }
 
+    [Theory]
+    [InlineData(0u, 8u)]
+    [InlineData(65536u, 128u)]
+    public void Discards_are_aligned_to_what_they_can_give_back_or_to_the_physical_block(uint granularityBytes, uint sectors)
+    {
+        DiskProperties properties = new() { CapacityBytes = 4 << 20, PhysicalBlockBytes = 4096, CanDiscard = true, DiscardGranularityBytes = granularityBytes };
+        using var rig = new DeviceRig(new HeldDisk { Properties = properties });
+        // discard_sector_alignment.
+        Assert.Equal(sectors, U32(Read(rig, 0, 60), 44));
+    }
+
     [Fact]
     public void Only_the_writeback_field_can_be_written()
     {

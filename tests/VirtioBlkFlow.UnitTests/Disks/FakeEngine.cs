@@ -12,6 +12,7 @@ internal enum FakeCall
     Fdatasync,
     Fallocate,
     Ioctl,
+    Discard,
 }
 
 /// <summary>An operation a disk gave to the engine.</summary>
@@ -61,6 +62,19 @@ internal sealed unsafe class FakeEngine : IIoEngine
     /// <summary>Takes every argument for a range: two numbers of 64 bits.</summary>
     public void Ioctl(int file, nuint request, void* argument, uint token) =>
         Note(new FakeOperation(FakeCall.Ioctl, ((ulong*)argument)[0], ((ulong*)argument)[1], 0, false, (int)request, token));
+
+    /// <summary>Whether it knows a command to discard.</summary>
+    public bool HasDiscardCommand { get; set; }
+
+    public bool TryDiscard(int file, ulong offsetBytes, ulong lengthBytes, uint token)
+    {
+        if (HasDiscardCommand)
+        {
+            Note(new FakeOperation(FakeCall.Discard, offsetBytes, lengthBytes, 0, false, 0, token));
+        }
+
+        return HasDiscardCommand;
+    }
 
     /// <summary>The oldest operation that has not ended.</summary>
     public FakeOperation Next() => _waiting.Dequeue();

@@ -43,6 +43,16 @@ internal sealed class SysfsTree : IDisposable
         Write($"{Host}/health_descriptor/life_time_estimation_b", estimateB);
     }
 
+    /// <summary>Limits of the UFS device's queue, in bytes.</summary>
+    public void SetQueue(int discardGranularity, int discardMax, int zeroesMax)
+    {
+        const string Queue = $"{Host}/host0/target0:0:0/0:0:0:0/block/sda/queue";
+        Directory.CreateDirectory(Path.Combine(Root, Queue));
+        Write($"{Queue}/discard_granularity", $"{discardGranularity}\n");
+        Write($"{Queue}/discard_max_bytes", $"{discardMax}\n");
+        Write($"{Queue}/write_zeroes_max_bytes", $"{zeroesMax}\n");
+    }
+
     public void Dispose() => Directory.Delete(Root, recursive: true);
 
     private void AddDevice(string number, string folder)

@@ -73,6 +73,7 @@ public unsafe class KernelAbiTests
             ["rw_flags"] = (nameof(e.OperationFlags), Offset(ref e, ref e.OperationFlags)),
             ["user_data"] = (nameof(e.UserData), Offset(ref e, ref e.UserData)),
             ["buf_index"] = (nameof(e.BufferIndex), Offset(ref e, ref e.BufferIndex)),
+            ["addr3"] = (nameof(e.Address3), Offset(ref e, ref e.Address3)),
         });
     }
 
@@ -83,6 +84,14 @@ public unsafe class KernelAbiTests
         Assert.All(
             CProgram.Evaluate(s_headers, names.Select(name => $"offsetof(struct io_uring_sqe, {name})")).Values,
             offset => Assert.Equal(28, offset));
+    }
+
+    [Fact]
+    public void A_files_own_command_stands_where_an_offset_does()
+    {
+        const string Command = "offsetof(struct io_uring_sqe, cmd_op)";
+        SubmissionEntry e = default;
+        Assert.Equal(Offset(ref e, ref e.Offset), CProgram.Evaluate(s_headers, [Command])[Command]);
     }
 
     [Fact]

@@ -1,6 +1,8 @@
+using Microsoft.Win32.SafeHandles;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Memory;
 using VirtioBlkFlow.Disks.Null;
+using VirtioBlkFlow.UnitTests.Disks.Memory;
 using Xunit.Abstractions;
 
 namespace VirtioBlkFlow.UnitTests.Disks.Contract;
@@ -15,6 +17,17 @@ public sealed class PrivateMemoryContract(ITestOutputHelper output) : DiskContra
 public sealed class SharedMemoryContract(ITestOutputHelper output) : DiskContract(output)
 {
     protected override IDisk OpenDisk() => MemoryDisk.Open(new MemoryDiskOptions(SizeBytes, $"virtioblkflow-test-{Guid.NewGuid():n}"));
+}
+
+/// <summary>Memory that another program has handed over.</summary>
+public sealed class HandedMemoryContract(ITestOutputHelper output) : DiskContract(output)
+{
+    protected override IDisk OpenDisk()
+    {
+        // The disk has a descriptor of its own.
+        using SafeFileHandle file = MemoryFile.Create(SizeBytes);
+        return MemoryDisk.Open(new MemoryDiskOptions(SizeBytes, Descriptor: (int)file.DangerousGetHandle()));
+    }
 }
 
 /// <summary>A disk that keeps nothing.</summary>

@@ -1,5 +1,6 @@
 using System.IO.MemoryMappedFiles;
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 using Mono.Unix.Native;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Engine;
@@ -33,6 +34,48 @@ public sealed unsafe class MemoryDiskTests : IDisposable
         Assert.Equal(-1, contents[..512].IndexOfAnyExcept((byte)0x5a));
         Assert.Equal(-1, contents.Slice(512, SizeBytes / 2).IndexOfAnyExcept((byte)0));
         Assert.Equal(-1, contents[(512 + (SizeBytes / 2))..].IndexOfAnyExcept((byte)0x5a));
+    }
+
+    [Fact]
+    public void Memory_of_a_descriptor_is_the_disk_byte_for_byte_and_stays_whoevers_it_was()
+    {
+        using SafeFileHandle file = MemoryFile.Create(SizeBytes);
+        RandomAccess.Write(file, [1, 2, 3], 4096);
+        byte[] found = new byte[3];
+        using (MemoryDisk disk = MemoryDisk.Open(new MemoryDiskOptions(SizeBytes, Descriptor: (int)file.DangerousGetHandle())))
+        using (var bench = new DiskBench(disk, IoEngineKind.Threads))
+        {
+            Assert.Equal(DiskOutcome.Done, bench.Transfer(DiskOperation.Read, 4096, 0, 1, 512));
+            Assert.Equal([1, 2, 3], bench.Memory[..3].ToArray());
+            bench.Memory[..512].Fill(0x5a);
+            Assert.Equal(DiskOutcome.Done, bench.Transfer(DiskOperation.Write, 0, 0, 1, 512));
+        }
+
+        Assert.Equal(3, RandomAccess.Read(file, found, 509));
+        Assert.Equal([0x5a, 0x5a, 0x5a], found);
+    }
+
+    [Fact]
+    public void A_descriptor_of_anything_else_is_refused_and_the_message_says_of_what()
+    {
+        using SafeFileHandle file = MemoryFile.Create(SizeBytes);
+        int descriptor = (int)file.DangerousGetHandle();
+        Assert.Contains($"{SizeBytes} bytes", Refusal(new MemoryDiskOptions(SizeBytes / 2, Descriptor: descriptor)), StringComparison.Ordinal);
+        Assert.Contains("not both", Refusal(new MemoryDiskOptions(SizeBytes, _name, Descriptor: descriptor)), StringComparison.Ordinal);
+        Assert.Contains("open", Refusal(new MemoryDiskOptions(SizeBytes, Descriptor: 1 << 20)), StringComparison.Ordinal);
+        using (SafeFileHandle other = File.OpenHandle("/dev/null"))
+        {
+            Assert.Contains("no shared memory", Refusal(new MemoryDiskOptions(SizeBytes, Descriptor: (int)other.DangerousGetHandle())), StringComparison.Ordinal);
+        }
+
+        using (SafeFileHandle reader = File.OpenHandle($"/proc/self/fd/{descriptor}", FileMode.Open, FileAccess.Read, FileShare.ReadWrite))
+        {
+            Assert.Contains("cannot be written", Refusal(new MemoryDiskOptions(SizeBytes, Descriptor: (int)reader.DangerousGetHandle())), StringComparison.Ordinal);
+        }
+
+        const int F_ADD_SEALS = 1033;
+        Assert.Equal(0, LibC.fcntl(descriptor, F_ADD_SEALS, LibC.F_SEAL_FUTURE_WRITE));
+        Assert.Contains("sealed", Refusal(new MemoryDiskOptions(SizeBytes, Descriptor: descriptor)), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -219,6 +262,8 @@ public sealed unsafe class MemoryDiskTests : IDisposable
         Assert.Throws<DiskOpenException>(() => MemoryDisk.Open(new MemoryDiskOptions(SizeBytes, _name, HugePages: HugePages.Transparent)));
         Assert.False(File.Exists(SharedPath));
     }
+
+    private static string Refusal(MemoryDiskOptions options) => Assert.Throws<DiskOpenException>(() => MemoryDisk.Open(options)).Message;
 
     private static void Fill(PrivateMemory memory, byte value)
     {
