@@ -40,4 +40,19 @@ internal static partial class Log
 
     [LoggerMessage(10, LogLevel.Warning, "Nothing is held any more.")]
     public static partial void HoldsNoMore(ILogger logger);
+
+    [LoggerMessage(11, LogLevel.Warning, "The connection to the NBD server is lost: {Reason} Requests wait for another one.")]
+    public static partial void NbdLost(ILogger logger, string reason);
+
+    [LoggerMessage(12, LogLevel.Warning, "There is a connection to the NBD server again.")]
+    public static partial void NbdConnected(ILogger logger);
+
+    [LoggerMessage(13, LogLevel.Error, "There has been no NBD server for too long: requests fail until there is one. {Reason}")]
+    public static partial void NbdGivenUp(ILogger logger, string reason);
+
+    [LoggerMessage(
+        14,
+        LogLevel.Error,
+        "With the NBD server, writes may be lost that it had acknowledged and not been asked to keep. No flush succeeds any more: restart the guest and this program.")]
+    public static partial void NbdDurabilityLost(ILogger logger);
 }

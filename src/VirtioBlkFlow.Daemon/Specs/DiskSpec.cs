@@ -1,5 +1,6 @@
 using VirtioBlkFlow.Device;
 using VirtioBlkFlow.Disks.Memory;
+using VirtioBlkFlow.Disks.Nbd;
 using VirtioBlkFlow.Disks.Null;
 using VirtioBlkFlow.Disks.Presented;
 using VirtioBlkFlow.Disks.Wrapping;
@@ -40,6 +41,9 @@ internal sealed record DiskSpec
     /// <summary>For a disk that keeps nothing: all but its size.</summary>
     public NullDiskOptions Null { get; init; } = new(0);
 
+    /// <summary>For an export of an NBD server: all but where it is.</summary>
+    public NbdDiskOptions Nbd { get; init; } = new();
+
     /// <summary>The part that is served; null for all.</summary>
     public RangeDiskOptions? Range { get; init; }
 
@@ -79,6 +83,8 @@ internal sealed record DiskSpec
     public DiskSpec WithMemory(Func<MemoryDiskOptions, MemoryDiskOptions> change) => this with { Memory = change(Memory) };
 
     public DiskSpec WithNull(Func<NullDiskOptions, NullDiskOptions> change) => this with { Null = change(Null) };
+
+    public DiskSpec WithNbd(Func<NbdDiskOptions, NbdDiskOptions> change) => this with { Nbd = change(Nbd) };
 
     public DiskSpec WithDevice(Func<BlkDeviceOptions, BlkDeviceOptions> change) => this with { Device = change(Device) };
 }

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Engine;
 using VirtioBlkFlow.Disks.Memory;
+using VirtioBlkFlow.Disks.Nbd;
 using VirtioBlkFlow.Disks.Wrapping;
 
 namespace VirtioBlkFlow.Daemon.Specs;
@@ -57,10 +58,10 @@ internal sealed class SharedParts
 
     // Without a range it is served once, or by readers and by who wants no lock: these open it for themselves.
     private static OpenImage OpenImageOf(DiskSpec spec) =>
-        new(spec.Range is null ? null : spec.Kind.StorageOf(spec), spec.Direct, spec.Lock, spec.Memory);
+        new(spec.Range is null ? null : spec.Kind.StorageOf(spec), spec.Direct, spec.Lock, spec.Memory, spec.Nbd);
 
     /// <summary>What is opened, and how.</summary>
-    private sealed record OpenImage(string? Storage, bool Direct, bool Lock, MemoryDiskOptions Memory);
+    private sealed record OpenImage(string? Storage, bool Direct, bool Lock, MemoryDiskOptions Memory, NbdDiskOptions Nbd);
 
     /// <summary>A disk that is closed with the last of those that share it.</summary>
     private sealed class SharedImage(IDisk disk)

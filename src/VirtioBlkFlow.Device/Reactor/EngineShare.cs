@@ -45,6 +45,10 @@ internal sealed unsafe class EngineShare : IIoEngine
 
     public void Ioctl(int file, nuint request, void* argument, uint token) => _engine.Ioctl(file, request, argument, _firstToken | token);
 
+    public void Send(SafeFileHandle socket, SocketMessage* message, ISocketUser user, int token) => _engine.Send(socket, message, user, token);
+
+    public void Receive(SafeFileHandle socket, SocketMessage* message, ISocketUser user, int token) => _engine.Receive(socket, message, user, token);
+
     public void Watch(int watch, SafeFileHandle descriptor) => throw OwnersBusiness();
 
     public void Unwatch(int watch) => throw OwnersBusiness();
