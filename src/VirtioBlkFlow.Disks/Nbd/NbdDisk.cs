@@ -169,7 +169,7 @@ public sealed class NbdDisk : IDisk
         NbdSession? old = null;
         try
         {
-            if (!Pool.AllowsSeveral)
+            if (!Pool.AllowsSeveral && !Pool.IsDown)
             {
                 old = TakeSession();
                 if (old == null || TryFlush(old) is null)
@@ -183,7 +183,7 @@ public sealed class NbdDisk : IDisk
             NbdSession session = Pool.Connect();
             if (old == null)
             {
-                session.EndPolitely();
+                Pool.Add(session);
             }
             else
             {

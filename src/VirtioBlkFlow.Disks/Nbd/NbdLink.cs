@@ -190,7 +190,8 @@ internal sealed unsafe partial class NbdLink : ISocketUser, IDisposable
 
     private void GoOn(int token, int bytes)
     {
-        LastProgressNs = _engine.Agenda.NowNs;
+        // An interruption is no sign of life.
+        LastProgressNs = bytes > 0 ? _engine.Agenda.NowNs : LastProgressNs;
         if (token == SendToken)
         {
             OnSent(bytes);

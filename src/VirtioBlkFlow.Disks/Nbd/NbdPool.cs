@@ -277,6 +277,16 @@ internal sealed class NbdPool : IDisposable
         }
     }
 
+    /// <summary>Takes one more session; closes it if there are enough.</summary>
+    public void Add(NbdSession session)
+    {
+        lock (_lock)
+        {
+            _count++;
+            Offer(session);
+        }
+    }
+
     /// <summary>Puts another session into the place of one that was taken; null if there is none, and the one taken is closed.</summary>
     public void Replace(NbdSession? session)
     {

@@ -41,7 +41,9 @@ internal sealed class NbdSession : IDisposable
         NbdSocket socket = NbdSocket.Connect(address, patience);
         try
         {
-            return new NbdSession(socket, NbdNegotiation.Run(socket, address.Export), generation, sizeVersion);
+            NbdExport export = NbdNegotiation.Run(socket, address.Export);
+            socket.AllowForEver();
+            return new NbdSession(socket, export, generation, sizeVersion);
         }
         catch
         {
@@ -64,6 +66,7 @@ internal sealed class NbdSession : IDisposable
         ulong cookie = BinaryPrimitives.ReadUInt64BigEndian(reply[8..]);
         if (BinaryPrimitives.ReadUInt32BigEndian(reply) == NBD_SIMPLE_REPLY_MAGIC && cookie == ControlCookie)
         {
+            Socket.AllowForEver();
             return BinaryPrimitives.ReadUInt32BigEndian(reply[4..]) == 0;
         }
 
@@ -81,6 +84,7 @@ internal sealed class NbdSession : IDisposable
         }
 
         Socket.Receive(new byte[lengthBytes]);
+        Socket.AllowForEver();
         return BinaryPrimitives.ReadUInt16BigEndian(reply[6..]) == NBD_REPLY_TYPE_NONE;
     }
 

@@ -11,6 +11,8 @@ namespace VirtioBlkFlow.Disks.Nbd;
 /// </summary>
 internal sealed unsafe class NbdSocket : IDisposable
 {
+    private static readonly TimeSpan s_least = TimeSpan.FromMilliseconds(1);
+
     // Fixed at construction.
     private readonly SafeFileHandle _handle;
 
@@ -45,11 +47,14 @@ internal sealed unsafe class NbdSocket : IDisposable
         throw failure ?? new IOException($"'{address.Host}' has no address.");
     }
 
+    /// <summary>Lets go of deadlines: from here on an engine has it, and calls that block there are to end with the connection only.</summary>
+    public void AllowForEver() => SetTimeouts(TimeSpan.Zero);
+
     /// <summary>Gives what follows its own time.</summary>
     public void Allow(TimeSpan patience)
     {
         _deadline = Stopwatch.GetTimestamp() + (long)(patience.TotalSeconds * Stopwatch.Frequency);
-        SetTimeouts(patience);
+        SetTimeouts(Longer(patience));
     }
 
     /// <summary>Sends all of it.</summary>
@@ -153,7 +158,7 @@ internal sealed unsafe class NbdSocket : IDisposable
         var made = new NbdSocket(new SafeFileHandle(descriptor, ownsHandle: true)) { _deadline = deadline };
         try
         {
-            made.SetTimeouts(Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), deadline));
+            made.SetTimeouts(Longer(Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), deadline)));
             int result;
             fixed (byte* first = address)
             {
@@ -188,11 +193,14 @@ internal sealed unsafe class NbdSocket : IDisposable
         _ = setsockopt((int)_handle.DangerousGetHandle(), level, option, &on, sizeof(int));
     }
 
+    // No time at all would be for ever.
+    private static TimeSpan Longer(TimeSpan patience) => patience < s_least ? s_least : patience;
+
     private void SetTimeouts(TimeSpan patience)
     {
-        // struct timeval of <sys/time.h>. All zeros would be for ever.
+        // struct timeval of <sys/time.h>; all zeros are for ever.
         long* time = stackalloc long[2];
-        long microseconds = Math.Max(1000, (long)patience.TotalMicroseconds);
+        long microseconds = (long)patience.TotalMicroseconds;
         time[0] = microseconds / 1_000_000;
         time[1] = microseconds % 1_000_000;
         _ = setsockopt((int)_handle.DangerousGetHandle(), SOL_SOCKET, SO_RCVTIMEO, time, 2 * sizeof(long));

@@ -29,12 +29,15 @@ internal sealed record DaemonOptions(DiskImage Image)
     /// <summary>Further options, as they are written.</summary>
     public IReadOnlyList<string> More { get; init; } = [];
 
+    /// <summary>The value of --disk, in the place of --blk-file; null for that.</summary>
+    public string? Disk { get; init; }
+
     /// <summary>Options of -s, in the place of --blk-file; null for that.</summary>
     public string? SlotOptions { get; init; }
 
     public IEnumerable<string> ToArguments(string socketPath)
     {
-        List<string> arguments = ["--socket-path", socketPath, .. SlotOptions is null ? ["--blk-file", Image.FilePath] : SlotArguments()];
+        List<string> arguments = ["--socket-path", socketPath, .. DiskArguments()];
         void Flag(string name, bool given) => arguments.AddRange(given ? [name] : []);
         void Value(string name, string? value) => arguments.AddRange(value is null ? [] : [name, value]);
         Flag("--read-only", ReadOnly);
@@ -49,6 +52,8 @@ internal sealed record DaemonOptions(DiskImage Image)
         Value("--io-engine", IoEngine);
         return [.. arguments, .. More];
     }
+
+    private string[] DiskArguments() => Disk is not null ? ["--disk", Disk] : SlotOptions is null ? ["--blk-file", Image.FilePath] : SlotArguments();
 
     private string[] SlotArguments() => ["-s", $"3,virtio-blk,{Image.FilePath.Replace(",", ",,", StringComparison.Ordinal)},{SlotOptions}"];
 }
