@@ -17,6 +17,8 @@ packages=(
   gcc libc6-dev qemu-system-x86 seabios qemu-utils fio nbdkit user-mode-linux busybox-static e2fsprogs xfsprogs util-linux mount xz-utils chromium
   ceph-mon ceph-osd ceph-common librbd1
 )
+# What the unit tests want: a compiler for layouts, NBD servers, losetup.
+unit_packages=(gcc libc6-dev nbdkit qemu-utils util-linux mount)
 
 filter=
 wanted=()
@@ -49,11 +51,11 @@ missing_packages() {
 }
 
 prepare_machine() {
-  command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || fail "the end-to-end tests need Debian 12 or 13 (dpkg, apt-get)"
+  command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || fail "these tests need Debian 12 or 13 (dpkg, apt-get)"
   local missing
   mapfile -t missing < <(missing_packages)
-  # The kernel is never installed, only downloaded: apt has to know it.
-  if [ ${#missing[@]} -gt 0 ] || ! apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1; then
+  # With a kernel: it is never installed, only downloaded, so apt has to know it.
+  if [ ${#missing[@]} -gt 0 ] || { [ "$1" = with-kernel ] && ! apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1; }; then
     as_root true 2>/dev/null || fail "run as root, or first: apt-get update && apt-get install --no-install-recommends ${missing[*]}"
     echo "installing: ${missing[*]:-nothing, only updating the list of packages}"
     as_root apt-get -q update >/dev/null
@@ -96,11 +98,15 @@ select_projects
 case "${selected[*]}" in
   *EndToEndTests*)
     started=$SECONDS
-    prepare_machine
+    prepare_machine with-kernel
     tests/guest/build-initramfs.sh
     tests/guest/build-grub.sh
     tests/guest/fetch-blkio.sh
     echo "machine and guests are prepared ($((SECONDS - started)) s)"
+    ;;
+  *UnitTests*)
+    packages=("${unit_packages[@]}")
+    prepare_machine without-kernel
     ;;
 esac
 

@@ -46,4 +46,19 @@ internal static partial class Log
 
     [LoggerMessage(14, LogLevel.Warning, "{Sentence}")]
     public static partial void DiskReports(ILogger logger, string sentence);
+
+    [LoggerMessage(15, LogLevel.Warning, "The connection to the NBD server is lost: {Reason} Requests wait for another one.")]
+    public static partial void NbdLost(ILogger logger, string reason);
+
+    [LoggerMessage(16, LogLevel.Warning, "There is a connection to the NBD server again.")]
+    public static partial void NbdConnected(ILogger logger);
+
+    [LoggerMessage(17, LogLevel.Error, "There has been no NBD server for too long: requests fail until there is one. {Reason}")]
+    public static partial void NbdGivenUp(ILogger logger, string reason);
+
+    [LoggerMessage(
+        14,
+        LogLevel.Error,
+        "With the NBD server, writes may be lost that it had acknowledged and not been asked to keep. No flush succeeds any more: restart the guest and this program.")]
+    public static partial void NbdDurabilityLost(ILogger logger);
 }

@@ -113,7 +113,6 @@ internal sealed class ServedDisk : IDisposable
     /// <summary>The disk may have another size, and what failed may work now.</summary>
     public void ReadSizeAgain()
     {
-        _disk.Resume();
         try
         {
             DiskResize resize = Device.Refresh();
@@ -128,6 +127,9 @@ internal sealed class ServedDisk : IDisposable
         {
             // We are ending.
         }
+
+        // Afterwards: what failed for want of space, or of a server, may find it now.
+        _disk.Resume();
     }
 
     /// <summary>Logs what its queues have done and where their time went.</summary>

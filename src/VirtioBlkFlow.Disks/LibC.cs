@@ -47,6 +47,23 @@ internal static unsafe partial class LibC
     public const uint EPOLLIN = 0x001;
     public const uint EPOLLET = 1u << 31;
 
+    public const int EPOLL_CTL_MOD = 3;
+    public const uint EPOLLOUT = 0x004;
+    public const uint EPOLLONESHOT = 1u << 30;
+
+    // <sys/socket.h>, <bits/socket.h>, <netinet/tcp.h>
+    public const int SOCK_STREAM = 1;
+    public const int SOCK_CLOEXEC = 0x80000;
+    public const int SOL_SOCKET = 1;
+    public const int SO_KEEPALIVE = 9;
+    public const int SO_RCVTIMEO = 20;
+    public const int SO_SNDTIMEO = 21;
+    public const int IPPROTO_TCP = 6;
+    public const int TCP_NODELAY = 1;
+    public const int SHUT_RDWR = 2;
+    public const uint MSG_DONTWAIT = 0x40;
+    public const uint MSG_NOSIGNAL = 0x4000;
+
     // <sys/eventfd.h>
     public const int EFD_CLOEXEC = 0x80000;
     public const int EFD_NONBLOCK = 0x800;
@@ -130,6 +147,30 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial nint write(int fd, void* buffer, nuint lengthBytes);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int socket(int family, int type, int protocol);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int connect(int fd, byte* address, uint lengthBytes);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int setsockopt(int fd, int level, int option, void* value, uint lengthBytes);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int shutdown(int fd, int how);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint send(int fd, byte* bytes, nuint lengthBytes, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint recv(int fd, byte* bytes, nuint lengthBytes, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint sendmsg(int fd, Engine.SocketMessage* message, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial nint recvmsg(int fd, Engine.SocketMessage* message, int flags);
 
     /// <summary><c>struct flock</c> of <c>&lt;asm-generic/fcntl.h&gt;</c>, 32 bytes on 64-bit Linux.</summary>
     [StructLayout(LayoutKind.Sequential)]

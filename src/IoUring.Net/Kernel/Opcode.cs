@@ -27,6 +27,12 @@ public enum Opcode : byte
     /// <summary>Ends an IORING_OP_POLL_ADD.</summary>
     IORING_OP_POLL_REMOVE = 7,
 
+    /// <summary>sendmsg(2).</summary>
+    IORING_OP_SENDMSG = 9,
+
+    /// <summary>recvmsg(2).</summary>
+    IORING_OP_RECVMSG = 10,
+
     /// <summary>Cancels an operation.</summary>
     IORING_OP_ASYNC_CANCEL = 14,
 

@@ -152,6 +152,23 @@ public unsafe struct SubmissionEntry
         UserData = userData;
     }
 
+    /// <summary>Sends a <c>struct msghdr</c>; <paramref name="messageFlags"/> are the MSG_ flags of sendmsg(2).</summary>
+    public void PrepareSendMessage(int descriptor, void* message, uint messageFlags, ulong userData) =>
+        PrepareTransfer(Opcode.IORING_OP_SENDMSG, descriptor, message, 1, 0, messageFlags, userData);
+
+    /// <summary>Receives into a <c>struct msghdr</c>; <paramref name="messageFlags"/> are the MSG_ flags of recvmsg(2).</summary>
+    public void PrepareReceiveMessage(int descriptor, void* message, uint messageFlags, ulong userData) =>
+        PrepareTransfer(Opcode.IORING_OP_RECVMSG, descriptor, message, 1, 0, messageFlags, userData);
+
+    /// <summary>Ends the operation that was started with <paramref name="operationUserData"/>; it completes with −ECANCELED, or was faster.</summary>
+    public void PrepareCancel(ulong operationUserData, ulong userData)
+    {
+        Opcode = Opcode.IORING_OP_ASYNC_CANCEL;
+        Descriptor = -1;
+        Address = operationUserData;
+        UserData = userData;
+    }
+
     private void PrepareTransfer(Opcode opcode, int descriptor, void* address, uint length, ulong offsetBytes, uint rwFlags, ulong userData)
     {
         Opcode = opcode;

@@ -9,6 +9,9 @@ internal abstract class DiskKind
     /// <summary>The word before the colon.</summary>
     public abstract string Name { get; }
 
+    /// <summary>Other words there, as of addresses that begin with something of their own.</summary>
+    public virtual IReadOnlyList<string> OtherNames => [];
+
     /// <summary>What is behind the colon, in short.</summary>
     public abstract string Form { get; }
 
@@ -23,6 +26,11 @@ internal abstract class DiskKind
 
     /// <summary>All keys of disks of this kind, but for those of features.</summary>
     public IEnumerable<SpecKey> Keys => OwnKeys.Concat(StackKeys.All).Concat(DeviceKeys.All).Concat(QueueKeys.All).Concat(SocketKeys.All);
+
+    /// <summary>What keeps the sectors, of what was written.</summary>
+    /// <param name="name">The word before the first colon.</param>
+    /// <param name="rest">What is behind it.</param>
+    public virtual string WhatOf(string name, string rest) => rest;
 
     /// <summary>What is wrong with a specification, as the rest of a sentence that begins with its origin; null for nothing.</summary>
     public virtual string? FindFault(DiskSpec spec) => null;

@@ -112,7 +112,7 @@ internal static class DiskSet
                         $"{disk.Origin}: {other.Origin} serves the same image '{other.What}'. Two writers would destroy it: serve it once, give all of them ro, or each a range= of its own.");
                 }
 
-                if ((disk.Direct, disk.Lock, disk.Memory, disk.Rbd) != (other.Direct, other.Lock, other.Memory, other.Rbd))
+                if ((disk.Direct, disk.Lock, disk.Memory, disk.Rbd, disk.Nbd) != (other.Direct, other.Lock, other.Memory, other.Rbd, other.Nbd))
                 {
                     throw new SpecException(
                         $"{disk.Origin}: {other.Origin} serves a range of the same image '{other.What}' and opens it in another way. Give both the same keys of {disk.Kind}.");

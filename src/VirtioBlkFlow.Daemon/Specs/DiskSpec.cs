@@ -1,5 +1,6 @@
 using VirtioBlkFlow.Device;
 using VirtioBlkFlow.Disks.Memory;
+using VirtioBlkFlow.Disks.Nbd;
 using VirtioBlkFlow.Disks.Null;
 using VirtioBlkFlow.Disks.Presented;
 using VirtioBlkFlow.Disks.Rbd;
@@ -43,6 +44,9 @@ internal sealed record DiskSpec
 
     /// <summary>For an image of a Ceph cluster: all but what it is called.</summary>
     public RbdDiskOptions Rbd { get; init; } = new("", "");
+
+    /// <summary>For an export of an NBD server: all but where it is.</summary>
+    public NbdDiskOptions Nbd { get; init; } = new();
 
     /// <summary>The part that is served; null for all.</summary>
     public RangeDiskOptions? Range { get; init; }
@@ -88,6 +92,8 @@ internal sealed record DiskSpec
     public DiskSpec WithNull(Func<NullDiskOptions, NullDiskOptions> change) => this with { Null = change(Null) };
 
     public DiskSpec WithRbd(Func<RbdDiskOptions, RbdDiskOptions> change) => this with { Rbd = change(Rbd) };
+
+    public DiskSpec WithNbd(Func<NbdDiskOptions, NbdDiskOptions> change) => this with { Nbd = change(Nbd) };
 
     public DiskSpec WithDevice(Func<BlkDeviceOptions, BlkDeviceOptions> change) => this with { Device = change(Device) };
 }

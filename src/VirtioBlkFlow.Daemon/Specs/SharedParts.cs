@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Engine;
 using VirtioBlkFlow.Disks.Memory;
+using VirtioBlkFlow.Disks.Nbd;
 using VirtioBlkFlow.Disks.Rbd;
 using VirtioBlkFlow.Disks.Wrapping;
 
@@ -58,10 +59,10 @@ internal sealed class SharedParts
 
     // Without a range it is served once, or by readers and by who wants no lock: these open it for themselves.
     private static OpenImage OpenImageOf(DiskSpec spec) =>
-        new(spec.Range is null ? null : spec.Kind.StorageOf(spec), spec.Direct, spec.Lock, spec.Memory, spec.Rbd);
+        new(spec.Range is null ? null : spec.Kind.StorageOf(spec), spec.Direct, spec.Lock, spec.Memory, spec.Rbd, spec.Nbd);
 
     /// <summary>What is opened, and how.</summary>
-    private sealed record OpenImage(string? Storage, bool Direct, bool Lock, MemoryDiskOptions Memory, RbdDiskOptions Rbd);
+    private sealed record OpenImage(string? Storage, bool Direct, bool Lock, MemoryDiskOptions Memory, RbdDiskOptions Rbd, NbdDiskOptions Nbd);
 
     /// <summary>A disk that is closed with the last of those that share it.</summary>
     private sealed class SharedImage(IDisk disk)

@@ -61,7 +61,7 @@ internal sealed class SpecReader(DiskSpec defaults)
 
         string name = kindAndWhat[..colon];
         DiskKind kind = DiskKinds.Find(name) ?? throw new SpecException($"{origin}: there is no kind '{name}'. Kinds are: {KindNames}.");
-        return (kind, kindAndWhat[(colon + 1)..]);
+        return (kind, kind.WhatOf(name, kindAndWhat[(colon + 1)..]));
     }
 
     private DiskSpec Read(string origin, DiskKind kind, string what, IEnumerable<SpecEntry> entries, IReadOnlyList<SpecKey> keys, string whose)

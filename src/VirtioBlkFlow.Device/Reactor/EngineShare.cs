@@ -48,6 +48,10 @@ internal sealed unsafe class EngineShare : IIoEngine
     public bool TryDiscard(int file, ulong offsetBytes, ulong lengthBytes, uint token) =>
         _engine.TryDiscard(file, offsetBytes, lengthBytes, _firstToken | token);
 
+    public void Send(SafeFileHandle socket, SocketMessage* message, ISocketUser user, int token) => _engine.Send(socket, message, user, token);
+
+    public void Receive(SafeFileHandle socket, SocketMessage* message, ISocketUser user, int token) => _engine.Receive(socket, message, user, token);
+
     public void Watch(int watch, SafeFileHandle descriptor) => throw OwnersBusiness();
 
     public void Unwatch(int watch) => throw OwnersBusiness();

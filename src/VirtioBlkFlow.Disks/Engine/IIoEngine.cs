@@ -92,6 +92,19 @@ public unsafe interface IIoEngine : IDisposable
     bool TryDiscard(int file, ulong offsetBytes, ulong lengthBytes, uint token) => false;
 
     /// <summary>
+    /// sendmsg(2) on a connected socket that blocks. Its end does not come as a completion of a slot but goes straight to
+    /// <paramref name="user"/>, inside <see cref="Reap"/>. A hung peer costs nobody else anything; shutdown(2) ends it soon.
+    /// </summary>
+    /// <param name="socket">Stays open until the end.</param>
+    /// <param name="message">What to send; stays valid, with all it names, until the end.</param>
+    /// <param name="user">Hears of the end.</param>
+    /// <param name="token">Comes back with it.</param>
+    void Send(SafeFileHandle socket, SocketMessage* message, ISocketUser user, int token) => throw new NotSupportedException("This engine has no sockets.");
+
+    /// <summary>recvmsg(2); otherwise as <see cref="Send"/>. It ends with the first bytes that come, and fills what there is room for.</summary>
+    void Receive(SafeFileHandle socket, SocketMessage* message, ISocketUser user, int token) => throw new NotSupportedException("This engine has no sockets.");
+
+    /// <summary>
     /// Reports each signal of a descriptor (an eventfd) from now on; signals in quick succession may be reported once. If it
     /// is signalled already, that is reported too. The descriptor is never read, so whoever else reads it is not disturbed.
     /// </summary>

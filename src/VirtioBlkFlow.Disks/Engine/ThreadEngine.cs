@@ -8,7 +8,7 @@ namespace VirtioBlkFlow.Disks.Engine;
 /// I/O by blocking calls on threads of its own, for hosts where io_uring is refused. The owner sleeps in epoll_wait(2). Slower, and
 /// the same otherwise.
 /// </summary>
-internal sealed unsafe class ThreadEngine : IIoEngine
+internal sealed unsafe partial class ThreadEngine : IIoEngine
 {
     // Threads of one engine, started as they are needed. Arbitrary: about what a disk likes to have in flight.
     private const int MaxThreads = 16;
@@ -59,7 +59,7 @@ internal sealed unsafe class ThreadEngine : IIoEngine
 
     public EngineAgenda Agenda { get; }
 
-    public bool HasCompletions => _completionCount > 0 || _signals.Count > 0 || Agenda.HasDue;
+    public bool HasCompletions => _completionCount > 0 || _signals.Count > 0 || _endedSocketOperations.Count > 0 || Agenda.HasDue;
 
     public ulong SystemCallCount => _systemCallCount;
 
@@ -120,6 +120,7 @@ internal sealed unsafe class ThreadEngine : IIoEngine
 
     public void Submit()
     {
+        SubmitSockets();
         if (_collected.Count == 0)
         {
             return;
@@ -167,6 +168,7 @@ internal sealed unsafe class ThreadEngine : IIoEngine
             destination[count++] = new IoCompletion(IoCompletionKind.Signal, token, 0);
         }
 
+        count += ReapSockets(destination[count..]);
         if (_completionCount > 0)
         {
             lock (_completions)
@@ -268,7 +270,15 @@ internal sealed unsafe class ThreadEngine : IIoEngine
         // A negative count is an interruption: the owner looks around and comes back.
         for (int i = 0; i < count; i++)
         {
-            _signals.Enqueue((uint)Unsafe.ReadUnaligned<ulong>(events + (i * s_eventBytes) + s_eventDataOffset));
+            ulong data = Unsafe.ReadUnaligned<ulong>(events + (i * s_eventBytes) + s_eventDataOffset);
+            if ((data & SocketMark) != 0)
+            {
+                OnSocketReady((int)(uint)data);
+            }
+            else
+            {
+                _signals.Enqueue((uint)data);
+            }
         }
     }
 

@@ -4,13 +4,14 @@ using IoUring;
 namespace VirtioBlkFlow.Disks.Engine;
 
 /// <summary>I/O by io_uring: operations of a turn go to the kernel in one call, sleeping and submitting are one call too.</summary>
-internal sealed unsafe class UringEngine : IIoEngine
+internal sealed unsafe partial class UringEngine : IIoEngine
 {
     /// <summary>Operations this engine cannot do without.</summary>
     internal static readonly Opcode[] NeededOpcodes =
     [
         Opcode.IORING_OP_READ, Opcode.IORING_OP_READV, Opcode.IORING_OP_WRITE, Opcode.IORING_OP_WRITEV, Opcode.IORING_OP_FSYNC,
-        Opcode.IORING_OP_FALLOCATE, Opcode.IORING_OP_POLL_ADD, Opcode.IORING_OP_POLL_REMOVE,
+        Opcode.IORING_OP_FALLOCATE, Opcode.IORING_OP_POLL_ADD, Opcode.IORING_OP_POLL_REMOVE, Opcode.IORING_OP_SENDMSG, Opcode.IORING_OP_RECVMSG,
+        Opcode.IORING_OP_ASYNC_CANCEL,
     ];
 
     // Submission entries: a full queue is handed over early, so more only saves a call. Arbitrary.
@@ -26,6 +27,7 @@ internal sealed unsafe class UringEngine : IIoEngine
     private const ulong WatchKind = 1UL << KindShift;
     private const ulong WakeKind = 2UL << KindShift;
     private const ulong IgnoredKind = 3UL << KindShift;
+    private const ulong SocketKind = 4UL << KindShift;
     private const ulong KindMask = 0xffUL << KindShift;
     private const uint GenerationMask = (1u << (KindShift - GenerationShift)) - 1;
 
@@ -272,6 +274,11 @@ internal sealed unsafe class UringEngine : IIoEngine
             {
                 destination[count++] = new IoCompletion(IoCompletionKind.Operation, (uint)entry.UserData, entry.Result);
             }
+            else if ((entry.UserData & KindMask) == SocketKind)
+            {
+                _sockets.End((int)(uint)entry.UserData, entry.Result);
+                destination[count++] = new IoCompletion(IoCompletionKind.Signal, IIoEngine.WakeToken, 0);
+            }
             else if (TryTranslateSignal(in entry, out uint token))
             {
                 destination[count++] = new IoCompletion(IoCompletionKind.Signal, token, 0);
@@ -283,10 +290,14 @@ internal sealed unsafe class UringEngine : IIoEngine
 
     public void Wake() => _waker.Wake();
 
-    /// <summary>Order: end the ioctls, which use files and wake; end the ring, which ends polls; then let go of what it used.</summary>
+    /// <summary>
+    /// Order: end the ioctls, which use files and wake; end transfers over sockets, which use their owners' memory; end the ring, which ends
+    /// polls; then let go of what it used.
+    /// </summary>
     public void Dispose()
     {
         _ioctls.Dispose();
+        EndSockets();
         _ring.Dispose();
         _waker.Dispose();
         foreach (Watched watched in _watches.Values)

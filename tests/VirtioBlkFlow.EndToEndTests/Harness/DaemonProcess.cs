@@ -40,7 +40,7 @@ internal sealed record DaemonOptions(DiskImage Image)
 
     public IEnumerable<string> ToArguments(string socketPath)
     {
-        List<string> arguments = ["--socket-path", socketPath, .. Disk is { } disk ? ["--disk", disk] : SlotOptions is null ? ["--blk-file", Image.FilePath] : SlotArguments()];
+        List<string> arguments = ["--socket-path", socketPath, .. DiskArguments()];
         void Flag(string name, bool given) => arguments.AddRange(given ? [name] : []);
         void Value(string name, string? value) => arguments.AddRange(value is null ? [] : [name, value]);
         Flag("--read-only", ReadOnly);
@@ -55,6 +55,8 @@ internal sealed record DaemonOptions(DiskImage Image)
         Value("--io-engine", IoEngine);
         return [.. arguments, .. More];
     }
+
+    private string[] DiskArguments() => Disk is not null ? ["--disk", Disk] : SlotOptions is null ? ["--blk-file", Image.FilePath] : SlotArguments();
 
     private string[] SlotArguments() => ["-s", $"3,virtio-blk,{Image.FilePath.Replace(",", ",,", StringComparison.Ordinal)},{SlotOptions}"];
 }

@@ -150,6 +150,39 @@ internal sealed unsafe class DiskBench : IDiskCompletions, IDisposable
         _outcomes.Clear();
     }
 
+    /// <summary>Waits so as a queue does that is to stop.</summary>
+    public Dictionary<int, DiskOutcome> Drain(int count)
+    {
+        Deadline deadline = Deadline.In(PatienceMs);
+        while (_outcomes.Count < count)
+        {
+            Assert.False(deadline.HasPassed, $"{_outcomes.Count} of {count} requests ended within {PatienceMs} ms.");
+            if (!EndHeld())
+            {
+                _engine.Wait(1_000_000_000);
+            }
+
+            Reap();
+        }
+
+        return Finish(count);
+    }
+
+    /// <summary>Lets the queue work until something has come of it elsewhere.</summary>
+    public void ReapUntil(Func<bool> condition)
+    {
+        Deadline deadline = Deadline.In(PatienceMs);
+        while (!condition())
+        {
+            Assert.False(deadline.HasPassed, $"Not within {PatienceMs} ms.");
+            _engine.Wait(1_000_000);
+            Reap();
+        }
+    }
+
+    /// <summary>The queue is to stop.</summary>
+    public bool EndHeld() => _queue.EndHeld();
+
     private void WaitFor(int count)
     {
         Deadline deadline = Deadline.In(PatienceMs);

@@ -2,6 +2,7 @@ using VirtioBlkFlow.Daemon.Specs;
 using VirtioBlkFlow.Device;
 using VirtioBlkFlow.Device.Reactor;
 using VirtioBlkFlow.Disks.Memory;
+using VirtioBlkFlow.Disks.Nbd;
 using VirtioBlkFlow.Disks.Presented;
 using VirtioBlkFlow.Disks.Rbd;
 using VirtioBlkFlow.UnitTests.Architecture;
@@ -51,6 +52,24 @@ public sealed class SpecReaderTests
         Assert.True(Read("null:1T,zeroes").Null.ReadZeroes);
         Assert.Contains("'direct'", Refusal("null:1G,direct"), StringComparison.Ordinal);
         Assert.Contains("'shm'", Refusal("file:a.img,shm=x"), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("nbd:nbd+unix:///vm1?socket=/run/nbd.sock", "nbd+unix:///vm1?socket=/run/nbd.sock")]
+    [InlineData("nbd+unix:///vm1?socket=/run/nbd.sock", "nbd+unix:///vm1?socket=/run/nbd.sock")]
+    [InlineData("nbd:nbd://host:1/vm1", "nbd://host:1/vm1")]
+    [InlineData("nbd://host:1/vm1", "nbd://host:1/vm1")]
+    public void An_export_is_named_with_and_without_its_kind(string text, string what)
+    {
+        DiskSpec spec = Read($"{text},connections=3,timeout=5s,reconnect=0s,server-cache=kept,range=0/8,errors=hold");
+        Assert.Equal(("nbd", what, $"nbd:{what}"), (spec.Kind.Name, spec.What, spec.Label));
+        Assert.Equal(
+            new NbdDiskOptions { Connections = 3, Timeout = TimeSpan.FromSeconds(5), Reconnect = TimeSpan.Zero, ServerKeepsWrites = true }, spec.Nbd);
+        Assert.Equal(new NbdDiskOptions(), Read(text).Nbd);
+        Assert.Contains("connections takes 1 to 64", Refusal($"{text},connections=0"), StringComparison.Ordinal);
+        Assert.Contains("timeout takes", Refusal($"{text},timeout=0s"), StringComparison.Ordinal);
+        Assert.Contains("server-cache takes volatile or kept", Refusal($"{text},server-cache=on"), StringComparison.Ordinal);
+        Assert.Contains("'direct'", Refusal($"{text},direct"), StringComparison.Ordinal);
     }
 
     [Fact]

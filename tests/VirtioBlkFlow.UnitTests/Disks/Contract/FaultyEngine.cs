@@ -41,6 +41,10 @@ internal sealed unsafe class FaultyEngine(IIoEngine inner, Random random) : IIoE
 
     public void Ioctl(int file, nuint request, void* argument, uint token) => inner.Ioctl(file, request, argument, token);
 
+    public void Send(SafeFileHandle socket, SocketMessage* message, ISocketUser user, int token) => inner.Send(socket, message, user, token);
+
+    public void Receive(SafeFileHandle socket, SocketMessage* message, ISocketUser user, int token) => inner.Receive(socket, message, user, token);
+
     public void Watch(int watch, SafeFileHandle descriptor) => inner.Watch(watch, descriptor);
 
     public void Unwatch(int watch) => inner.Unwatch(watch);
