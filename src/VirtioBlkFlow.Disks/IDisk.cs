@@ -1,4 +1,5 @@
 using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Health;
 using VirtioBlkFlow.Disks.Zoned;
 
 namespace VirtioBlkFlow.Disks;
@@ -51,6 +52,9 @@ public interface IDisk : IDisposable
 
     /// <summary>How worn it is, as far as was found out lately; null if it does not know. From any thread; never blocks.</summary>
     DiskLifetime? Lifetime => null;
+
+    /// <summary>Watches how it fares; null if nothing tells that. From any thread. Belongs to the disk.</summary>
+    HealthMonitor? Health => null;
 
     /// <summary>
     /// Looks whether the disk has another size now. When this has returned, no transfer beyond the new end starts any more; one that is in

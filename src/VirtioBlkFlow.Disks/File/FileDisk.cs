@@ -1,5 +1,6 @@
 using Mono.Unix.Native;
 using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Health;
 
 namespace VirtioBlkFlow.Disks.File;
 
@@ -16,22 +17,25 @@ public sealed class FileDisk : IDisk
     // Replaced as a whole by Refresh on the control path, read by every queue.
     private volatile DiskProperties _properties;
 
-    private readonly FlashLifetime? _lifetime;
+    private readonly HealthMonitor? _health;
 
-    private FileDisk(SafeFileHandle file, string path, DiskProperties properties, DirectAlignment? directAlignment, FlashLifetime? lifetime)
+    private FileDisk(SafeFileHandle file, string path, DiskProperties properties, DirectAlignment? directAlignment, HealthMonitor? health)
     {
         File = file;
         Path = path;
         _properties = properties;
         DirectAlignment = directAlignment;
-        _lifetime = lifetime;
+        _health = health;
     }
 
     /// <inheritdoc/>
     public DiskProperties Properties => _properties;
 
     /// <inheritdoc/>
-    public DiskLifetime? Lifetime => _lifetime?.Latest;
+    public DiskLifetime? Lifetime => _health?.Latest.Lifetime;
+
+    /// <inheritdoc/>
+    public HealthMonitor? Health => _health;
 
     /// <summary>The image's path as it was given.</summary>
     public string Path { get; }
@@ -139,7 +143,7 @@ public sealed class FileDisk : IDisk
     /// <inheritdoc/>
     public void Dispose()
     {
-        _lifetime?.Dispose();
+        _health?.Dispose();
         File.Dispose();
     }
 
@@ -180,7 +184,8 @@ public sealed class FileDisk : IDisk
         }
 
         DeviceNumber? device = host.NumberOf(stat);
-        FlashLifetime? lifetime = device is { } number ? FlashLifetime.Find(host.SysfsRoot, number, host.LifetimeInterval) : null;
+        IHealthSource? source = options.Health && device is { } number ? DeviceHealth.Find(host.SysfsRoot, number, host.NvmePageOf(file)) : null;
+        HealthMonitor? health = source is null ? null : new HealthMonitor(source, host.HealthInterval);
         return new FileDisk(
             file,
             options.Path,
@@ -194,10 +199,10 @@ public sealed class FileDisk : IDisk
                 CanDiscard = !options.ReadOnly,
                 CanWriteZeroes = !options.ReadOnly,
                 CanSecureErase = !options.ReadOnly && device != null && host.CanSecureErase(file),
-                HasLifetime = lifetime != null,
+                HasLifetime = health?.Latest.Lifetime != null,
             },
             alignment,
-            lifetime);
+            health);
     }
 
     private static ulong SizeOf(SafeFileHandle file, FileDiskOptions options)
