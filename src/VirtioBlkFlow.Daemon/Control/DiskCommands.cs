@@ -91,7 +91,7 @@ internal sealed class DiskCommands(IReadOnlyList<ServedDisk> disks)
                 ? run.Value.GetString()
                 : null;
         }
-        catch (JsonException)
+        catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {
             return null;
         }

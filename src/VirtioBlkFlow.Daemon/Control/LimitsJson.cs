@@ -21,15 +21,31 @@ internal static class LimitsJson
     /// <exception cref="SpecException">It is wrong; the message names the key.</exception>
     public static ThrottleLimits Read(ThrottleLimits before, ReadOnlySpan<byte> body)
     {
-        ThrottleLimits limits = before;
-        HashSet<string> seen = [];
-        using JsonDocument document = Parse(body);
-        if (document.RootElement.ValueKind != JsonValueKind.Object)
+        ThrottleLimits limits;
+        try
+        {
+            using var document = JsonDocument.Parse(body.ToArray());
+            limits = Read(before, document.RootElement);
+        }
+        catch (Exception exception) when (exception is JsonException or InvalidOperationException)
+        {
+            // The second is for text that is no Unicode, which only shows when it is looked at.
+            throw new SpecException($"This is no JSON: {exception.Message}");
+        }
+
+        return ThrottleKeys.FindFault(limits) is { } fault ? throw new SpecException($"{char.ToUpperInvariant(fault[0])}{fault[1..]}") : limits;
+    }
+
+    private static ThrottleLimits Read(ThrottleLimits before, JsonElement root)
+    {
+        if (root.ValueKind != JsonValueKind.Object)
         {
             throw new SpecException($"Limits are an object, such as {{ \"iops\": 1000, \"bps\": \"100M\", \"burst\": null }}. {Names}");
         }
 
-        foreach (JsonProperty property in document.RootElement.EnumerateObject())
+        ThrottleLimits limits = before;
+        HashSet<string> seen = [];
+        foreach (JsonProperty property in root.EnumerateObject())
         {
             ThrottleLimit limit = ThrottleKeys.Limits.FirstOrDefault(limit => limit.Name == property.Name)
                 ?? throw new SpecException($"There is no limit '{property.Name}'. {Names}");
@@ -41,7 +57,7 @@ internal static class LimitsJson
             limits = limit.With(limits, ValueOf(limit, property.Value));
         }
 
-        return ThrottleKeys.FindFault(limits) is { } fault ? throw new SpecException($"{char.ToUpperInvariant(fault[0])}{fault[1..]}") : limits;
+        return limits;
     }
 
     private static string Names => $"Names are: {string.Join(", ", ThrottleKeys.Limits.Select(limit => limit.Name))}.";
@@ -60,16 +76,4 @@ internal static class LimitsJson
 
     private static SpecException Wrong(ThrottleLimit limit, string text) =>
         new($"{limit.Name} takes {ThrottleKeys.TakesOf(limit)}, or null for no limit, not '{text}'.");
-
-    private static JsonDocument Parse(ReadOnlySpan<byte> body)
-    {
-        try
-        {
-            return JsonDocument.Parse(body.ToArray());
-        }
-        catch (JsonException exception)
-        {
-            throw new SpecException($"This is no JSON: {exception.Message}");
-        }
-    }
 }

@@ -27,7 +27,8 @@ internal sealed class SharedParts
             .ToDictionary(
                 group => group.Key,
                 group => (group.All(disk => disk.ReadOnly), group.Any(disk => disk.Health.Origin == HealthOrigin.Device) ? HealthOrigin.Device : HealthOrigin.Off));
-        foreach (DiskSpec disk in disks.Where(disk => disk.ThrottleGroup is not null && disk.Throttle is not null))
+        // Of those that are only ready for limits, and those that have some, the latter say what they are.
+        foreach (DiskSpec disk in disks.Where(disk => disk.ThrottleGroup is not null && disk.Throttle is not null).OrderBy(disk => disk.Throttle == new ThrottleLimits()))
         {
             _groups.TryAdd(disk.ThrottleGroup!, new ThrottleGroup(disk.Throttle!));
         }

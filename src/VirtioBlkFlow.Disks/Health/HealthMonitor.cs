@@ -13,7 +13,7 @@ public sealed class HealthMonitor : IDisposable
     // One reading at a time, and what hears of them: under this lock, which is held while the source is asked.
     private readonly Lock _reading = new();
     private readonly List<Action<HealthReading>> _listeners = [];
-    private TimeSpan _interval;
+    private TimeSpan? _wantedInterval;
     private bool _isClosed;
 
     // Replaced as a whole after each reading.
@@ -21,11 +21,10 @@ public sealed class HealthMonitor : IDisposable
 
     /// <summary>Asks once, and from then on again and again.</summary>
     /// <param name="source">Whom.</param>
-    /// <param name="interval">Time from one reading to the next; <see cref="Timeout.InfiniteTimeSpan"/> for never again.</param>
+    /// <param name="interval">Time from one reading to the next, until somebody wants another; <see cref="Timeout.InfiniteTimeSpan"/> for never again.</param>
     public HealthMonitor(IHealthSource source, TimeSpan interval)
     {
         _source = source;
-        _interval = interval;
         _latest = source.Read();
         _timer = new Timer(static self => ((HealthMonitor)self!).OnTime(), this, interval, interval);
     }
@@ -36,14 +35,14 @@ public sealed class HealthMonitor : IDisposable
     /// <summary>What is known. Values that could not be read lately are those of before.</summary>
     public HealthReading Latest => _latest;
 
-    /// <summary>Asks more often than before, if the time is shorter.</summary>
+    /// <summary>Asks as often as this; of several who want that, as often as the one who wants it most.</summary>
     public void ReadEvery(TimeSpan interval)
     {
         lock (_reading)
         {
-            if (!_isClosed && (_interval == Timeout.InfiniteTimeSpan || interval < _interval))
+            if (!_isClosed && (_wantedInterval is not { } wanted || interval < wanted))
             {
-                _interval = interval;
+                _wantedInterval = interval;
                 _timer.Change(interval, interval);
             }
         }

@@ -83,7 +83,7 @@ public sealed class HealthTests : IDisposable
         JsonElement refresh = await RefreshAsync(daemon, "finished");
         Assert.Equal(((4 << 20) - 4096, 4096, 0), Bytes(refresh));
         Assert.Equal("[[1048576,4096]]", refresh.GetProperty("unreadable").GetRawText());
-        Assert.Contains(daemon.Process.Errors.Lines, line => line.Contains("Disk 'd': the refresh cannot read 4096 bytes from sector 2048 on.", StringComparison.Ordinal));
+        await SaidAsync(daemon, "Disk 'd': the refresh cannot read 4096 bytes from sector 2048 on.");
         await daemon.TellAsync(HttpMethod.Post, RefreshPath, """{ "run": "rewrite" }""");
         using (FrontendSession session = FrontendSession.Open(daemon.SocketPath))
         {

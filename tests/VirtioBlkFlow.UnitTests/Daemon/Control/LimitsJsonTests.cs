@@ -34,6 +34,8 @@ public sealed class LimitsJsonTests
     [Theory]
     [InlineData("", "no JSON")]
     [InlineData("{ \"iops\": 1", "no JSON")]
+    [InlineData("{ \"\\ud800\": 1 }", "no JSON")]
+    [InlineData("{ \"iops\": \"\\ud800\" }", "no JSON")]
     [InlineData("[]", "an object")]
     [InlineData("3", "an object")]
     [InlineData("{ \"iops\": 0 }", "iops takes 1 to")]

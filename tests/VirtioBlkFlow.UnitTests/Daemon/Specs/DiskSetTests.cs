@@ -58,6 +58,8 @@ public sealed class DiskSetTests
     [InlineData("file:/x,range=0/8,socket=/a", "file:/x,range=8/8,socket=/b")]
     [InlineData("file:/x,range=8,ro,socket=/a", "file:/x,range=0/8,socket=/b")]
     [InlineData("null:1M,group=g,iops=1,socket=/a", "null:1M,group=g,socket=/b")]
+    [InlineData("null:1M,group=g,throttle,socket=/a", "null:1M,group=g,socket=/b")]
+    [InlineData("null:1M,group=g,throttle,socket=/a", "null:1M,group=g,iops=1,socket=/b")]
     public void Readers_of_one_image_who_does_without_locks_and_separate_ranges_may_share_it(string first, string second) =>
         Assert.Equal(2, Complete(s_nowhere, first, second).Count);
 

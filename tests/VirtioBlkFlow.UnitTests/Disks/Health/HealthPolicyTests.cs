@@ -183,10 +183,12 @@ public sealed class HealthPolicyTests
     }
 
     [Fact]
-    public void A_monitor_asks_by_itself_and_oftener_if_told_to()
+    public void A_monitor_asks_by_itself_as_often_as_who_wants_it_most()
     {
         using var monitor = new HealthMonitor(_source, Timeout.InfiniteTimeSpan);
+        monitor.ReadEvery(TimeSpan.FromHours(1));
         monitor.ReadEvery(TimeSpan.FromMilliseconds(1));
+        monitor.ReadEvery(TimeSpan.FromMinutes(1));
         _source.Next = HealthReading.FromPercent(7, null, null);
         Eventually.Holds(() => monitor.Latest.WearPercent == 7, "the new value is seen");
     }
