@@ -61,14 +61,11 @@ public sealed class HealthTests : IDisposable
 
     [Theory]
     [InlineData("health-warn=wear:80", "Nothing tells of the health", "health=file:PATH")]
-    [InlineData("health=file:nowhere", "nowhere", "health of the disk")]
     [InlineData("health=file:wrong", "wrong:2: 'colour=1'", "temperature=N")]
-    [InlineData("health=file:cool,health-warn=wear:80", "wear", "Leave out limits about it")]
     public async Task Health_that_cannot_be_told_is_refused_at_the_start(string keys, params string[] words)
     {
         _folder.CreateImage(1);
         File.WriteAllText(_folder["wrong"], "wear=1\ncolour=1\n");
-        File.WriteAllText(_folder["cool"], "temperature=20\n");
         ProgramEnd end = await Vblkflow.RunAsync(_folder, "--disk", $"file:disk.img,{keys}");
         end.AssertRefusedWith(ProgramEnd.Failure, words);
     }
