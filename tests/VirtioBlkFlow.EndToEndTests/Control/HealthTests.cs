@@ -40,6 +40,10 @@ public sealed class HealthTests : IDisposable
             Record("wear=42 spare=100 temperature=80");
             JsonElement health = await HealthAsync(daemon, health => health.GetProperty("temperatureCelsius").GetInt32() == 80);
             Assert.True(health.GetProperty("readOnly").GetBoolean());
+            MetricsPage metrics = MetricsPage.Parse(await daemon.GetAsync("/metrics", "text/plain"));
+            Assert.Equal(
+                (42, 100, 80, 1),
+                (metrics.Value("virtioblkflow_disk_wear_percent"), metrics.Value("virtioblkflow_disk_spare_percent"), metrics.Value("virtioblkflow_disk_temperature_celsius"), metrics.Value("virtioblkflow_disk_writes_stopped")));
             Assert.Equal(BlkStatus.VIRTIO_BLK_S_IOERR, driver.Write(0, new byte[512]));
 
             Record("wear=85 spare=15 temperature=74");
