@@ -57,8 +57,47 @@ internal static partial class Log
     public static partial void NbdGivenUp(ILogger logger, string reason);
 
     [LoggerMessage(
-        14,
+        18,
         LogLevel.Error,
         "With the NBD server, writes may be lost that it had acknowledged and not been asked to keep. No flush succeeds any more: restart the guest and this program.")]
     public static partial void NbdDurabilityLost(ILogger logger);
+
+    [LoggerMessage(30, LogLevel.Warning, "Disk '{Disk}': {Reading} has come to the limit of {Limit}.")]
+    public static partial void HealthWarning(ILogger logger, string disk, string reading, string limit);
+
+    [LoggerMessage(31, LogLevel.Warning, "Disk '{Disk}': {Reading} is past {Back} again and gives no more cause for a warning.")]
+    public static partial void HealthWarningLeft(ILogger logger, string disk, string reading, string back);
+
+    [LoggerMessage(32, LogLevel.Error, "Disk '{Disk}': {Reading} has come to the limit of {Limit}. Writes fail from now on; reads go on.")]
+    public static partial void HealthReadOnly(ILogger logger, string disk, string reading, string limit);
+
+    [LoggerMessage(33, LogLevel.Warning, "Disk '{Disk}': {Reading} is past {Back} again. Writes go on.")]
+    public static partial void HealthWritable(ILogger logger, string disk, string reading, string back);
+
+    [LoggerMessage(34, LogLevel.Warning, "Disk '{Disk}': {Reading} is past {Back} again. Writes still fail because of another limit.")]
+    public static partial void HealthStillReadOnly(ILogger logger, string disk, string reading, string back);
+
+    [LoggerMessage(35, LogLevel.Warning, "Disk '{Disk}': its health cannot be read; what was known last holds. {Obstacle}")]
+    public static partial void HealthUnreadable(ILogger logger, string disk, string obstacle);
+
+    [LoggerMessage(36, LogLevel.Warning, "Disk '{Disk}': its health can be read again.")]
+    public static partial void HealthReadable(ILogger logger, string disk);
+
+    [LoggerMessage(37, LogLevel.Error, "Disk '{Disk}': the refresh cannot read {Bytes} bytes from sector {Sector} on.")]
+    public static partial void RefreshUnreadable(ILogger logger, string disk, ulong bytes, ulong sector);
+
+    [LoggerMessage(38, LogLevel.Error, "Disk '{Disk}': the refresh cannot write again {Bytes} bytes from sector {Sector} on, and rewrites nothing any more.")]
+    public static partial void RefreshNotRewritten(ILogger logger, string disk, ulong bytes, ulong sector);
+
+    [LoggerMessage(39, LogLevel.Information, "Disk '{Disk}': refreshed; {Read} bytes read, {Rewritten} written again.")]
+    public static partial void RefreshFinished(ILogger logger, string disk, ulong read, ulong rewritten);
+
+    [LoggerMessage(40, LogLevel.Warning, "Disk '{Disk}': refreshed; {Read} bytes read, {Rewritten} written again, {Unreadable} unreadable.")]
+    public static partial void RefreshFoundUnreadable(ILogger logger, string disk, ulong read, ulong rewritten, ulong unreadable);
+
+    [LoggerMessage(41, LogLevel.Error, "Disk '{Disk}': the refresh could not go on: {Reason}")]
+    public static partial void RefreshFailed(ILogger logger, string disk, string reason);
+
+    [LoggerMessage(42, LogLevel.Warning, "Disk '{Disk}': the limits are now {Limits}.")]
+    public static partial void LimitsChanged(ILogger logger, string disk, string limits);
 }

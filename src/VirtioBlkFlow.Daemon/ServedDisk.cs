@@ -7,6 +7,9 @@ using VirtioBlkFlow.Device.Latency;
 using VirtioBlkFlow.Device.Reactor;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Health;
+using VirtioBlkFlow.Disks.Refresh;
+using VirtioBlkFlow.Disks.Wrapping;
 using VirtioBlkFlow.VhostUser.Server;
 using VirtioBlkFlow.VhostUser.Session;
 
@@ -15,7 +18,7 @@ namespace VirtioBlkFlow.Daemon;
 /// <summary>
 /// One disk with all that serves it: the disk, then its device, then its socket, so that no front-end is accepted before it can be served;
 /// closed the other way round. Other disks of the process go on whatever happens to it. Its steps are the owner's to call, one after the
-/// other; <see cref="Stop"/> and <see cref="ReadSizeAgain"/> may come from any thread.
+/// other; <see cref="Stop"/> and what the control socket asks for may come from any thread.
 /// </summary>
 internal sealed class ServedDisk : IDisposable
 {
@@ -51,6 +54,21 @@ internal sealed class ServedDisk : IDisposable
     /// <summary>Whether guests may only read.</summary>
     public bool IsReadOnly => _disk.Top.Properties.ReadOnly;
 
+    /// <summary>Its limits, and who shares them; null if it is not made for any.</summary>
+    public ThrottleGroup? Throttle => _disk.Throttle?.Group;
+
+    /// <summary>What tells of its health; null for nothing.</summary>
+    public HealthMonitor? HealthMonitor => Spec.Health.Origin == HealthOrigin.Off ? null : _disk.Top.Health;
+
+    /// <summary>What is done about its health; null for nothing.</summary>
+    public HealthPolicy? Health => _disk.Health;
+
+    /// <summary>What reads it in the background; null for nothing.</summary>
+    public RefreshDisk? Refresh => _disk.Refresh;
+
+    /// <summary>Requests that are held because of errors.</summary>
+    public int HeldCount => _disk.Errors?.HeldCount ?? 0;
+
     /// <summary>Who does the I/O.</summary>
     public string EngineName => IoEngines.NameOf(_engine);
 
@@ -68,7 +86,7 @@ internal sealed class ServedDisk : IDisposable
     {
         string suffix = isOneOfMany ? $"/{spec.Id}" : "";
         ILogger logger = loggers.CreateLogger($"vblkflow{suffix}");
-        DiskStack disk = DiskStack.Open(spec, shared, logger);
+        DiskStack disk = DiskStack.Open(spec, shared, engine, logger);
         try
         {
             var device = new BlkDevice(disk.Top, spec.Device with { Engine = engine, Reactors = reactors }, logger);
@@ -104,6 +122,11 @@ internal sealed class ServedDisk : IDisposable
             _disk.Top.Properties.CapacityBytes,
             Spec.SocketPath ?? $"descriptor {Spec.SocketDescriptor}",
             EngineName);
+        if (Spec.Refresh is { OnDemand: false })
+        {
+            _disk.Refresh!.Start(Spec.RewritesAtStart);
+        }
+
         return _serving;
     }
 
@@ -112,6 +135,17 @@ internal sealed class ServedDisk : IDisposable
 
     /// <summary>The disk may have another size, and what failed may work now.</summary>
     public void ReadSizeAgain()
+    {
+        _ = Resize();
+        // Afterwards: what failed for want of space, or of a server, may find it now.
+        Resume();
+    }
+
+    /// <summary>What is held because of errors is tried again.</summary>
+    public void Resume() => _disk.Resume();
+
+    /// <summary>Looks whether the disk has another size, and tells the front-end. Null if the disk is closing.</summary>
+    public DiskResize? Resize()
     {
         try
         {
@@ -122,15 +156,17 @@ internal sealed class ServedDisk : IDisposable
             }
 
             Log.Resized(_logger, resize.OldBytes, resize.NewBytes);
+            return resize;
         }
         catch (ObjectDisposedException)
         {
             // We are ending.
+            return null;
         }
-
-        // Afterwards: what failed for want of space, or of a server, may find it now.
-        _disk.Resume();
     }
+
+    /// <summary>Logs other limits.</summary>
+    public void LogLimits(string limits) => Log.LimitsChanged(_logger, Spec.Id, limits);
 
     /// <summary>Logs what its queues have done and where their time went.</summary>
     public void LogSnapshot()

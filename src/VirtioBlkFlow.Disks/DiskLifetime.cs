@@ -16,6 +16,31 @@ public sealed record DiskLifetime
         EstimateB = Defined(estimateB, BlkLifetime.MaxEstimate),
     };
 
+    /// <summary>
+    /// Of a device that counts in percent, as NVMe does (NVM Express Base Specification, "SMART / Health Information": Percentage Used, Available
+    /// Spare). It does not tell kinds of cells apart, so estimate B stays undefined.
+    /// </summary>
+    /// <param name="wear">Life used up; null if unknown. All of it is the last step, and only what is beyond it exceeds the lifetime.</param>
+    /// <param name="spare">Reserved blocks left; null if unknown.</param>
+    /// <param name="isUrgent">Whether the device itself says that too few are left.</param>
+    public static DiskLifetime FromPercent(int? wear, int? spare, bool isUrgent) => new(
+        isUrgent ? 3
+            : spare switch
+            {
+                null => 0,
+                > 20 => 1u,
+                > 10 => 2,
+                _ => 3,
+            },
+        wear switch
+        {
+            null => 0,
+            > 100 => BlkLifetime.MaxEstimate,
+            100 => 10,
+            _ => (uint)(wear.Value / 10) + 1,
+        },
+        0);
+
     /// <summary>As a driver gets it.</summary>
     public BlkLifetime Payload { get; }
 

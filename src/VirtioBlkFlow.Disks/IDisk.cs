@@ -1,4 +1,5 @@
 using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Health;
 using VirtioBlkFlow.Disks.Zoned;
 
 namespace VirtioBlkFlow.Disks;
@@ -57,6 +58,9 @@ public interface IDisk : IDisposable
 
     /// <summary>How worn it is, as far as was found out lately; null if it does not know. From any thread; never blocks.</summary>
     DiskLifetime? Lifetime => null;
+
+    /// <summary>Watches how it fares; null if nothing tells that. From any thread. Belongs to the disk.</summary>
+    HealthMonitor? Health => null;
 
     /// <summary>
     /// The disk has noticed by itself that it may have another size: <see cref="Refresh"/> would find it. Raised on a thread of the pool,

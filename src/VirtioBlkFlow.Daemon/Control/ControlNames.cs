@@ -1,4 +1,5 @@
 using VirtioBlkFlow.Device.Latency;
+using VirtioBlkFlow.Disks.Refresh;
 using VirtioBlkFlow.Virtio.Blk;
 
 namespace VirtioBlkFlow.Daemon.Control;
@@ -84,4 +85,14 @@ internal static class ControlNames
     /// <summary>Requests by the name of the status they were returned with; those that did not occur are left out.</summary>
     public static Dictionary<string, ulong> ErrorsOf(QueueCounts counts) =>
         Errors.Where(error => counts.ErrorsOf(error.Status) > 0).ToDictionary(error => error.Name, error => counts.ErrorsOf(error.Status));
+
+    /// <summary>The name of what a refresh is doing.</summary>
+    public static string Of(RefreshState state) => state switch
+    {
+        RefreshState.None => "none",
+        RefreshState.Running => "running",
+        RefreshState.Finished => "finished",
+        RefreshState.Stopped => "stopped",
+        _ => "failed",
+    };
 }

@@ -18,7 +18,7 @@ internal sealed record StatusReport(
 /// <param name="Disks">In the order of the command line.</param>
 internal sealed record DiskListReport(IReadOnlyList<DiskReport> Disks);
 
-/// <summary>A disk and its counters.</summary>
+/// <summary>A disk and its counters: answer to <c>GET /v1/disks/ID</c>.</summary>
 /// <param name="Id">Its name among the disks of the process.</param>
 /// <param name="Kind">What it is made of: file, memory, null.</param>
 /// <param name="What">What keeps the sectors: the path of an image, a size.</param>
@@ -29,6 +29,11 @@ internal sealed record DiskListReport(IReadOnlyList<DiskReport> Disks);
 /// <param name="StageLatency">How much is measured of where time goes: on, off or all.</param>
 /// <param name="HasFrontend">Whether a front-end is connected.</param>
 /// <param name="Queues">The queues that were ever started.</param>
+/// <param name="Group">The group it shares its limits with; null for none.</param>
+/// <param name="Limits">Its limits; null if it is not made for any.</param>
+/// <param name="Held">Requests that are held because of errors.</param>
+/// <param name="Health">How it fares; null if nothing tells.</param>
+/// <param name="Refresh">How far its refresh has got; null if it is not made for that.</param>
 internal sealed record DiskReport(
     string Id,
     string Kind,
@@ -39,7 +44,61 @@ internal sealed record DiskReport(
     string Engine,
     string StageLatency,
     bool HasFrontend,
-    IReadOnlyList<QueueReport> Queues);
+    IReadOnlyList<QueueReport> Queues,
+    string? Group = null,
+    IReadOnlyDictionary<string, ulong>? Limits = null,
+    int Held = 0,
+    HealthReport? Health = null,
+    RefreshReport? Refresh = null);
+
+/// <summary>How a disk fares; null is what is not told.</summary>
+/// <param name="Source">What tells.</param>
+/// <param name="WearPercent">Life used up, at least.</param>
+/// <param name="SparePercent">Reserved blocks left, at most.</param>
+/// <param name="TemperatureCelsius">Its temperature.</param>
+/// <param name="Warned">Whether a limit of health-warn is reached.</param>
+/// <param name="ReadOnly">Whether writes fail because of health-read-only.</param>
+/// <param name="Obstacle">Why it cannot be read now; the values are those of before then.</param>
+internal sealed record HealthReport(
+    string Source, int? WearPercent, int? SparePercent, int? TemperatureCelsius, bool Warned, bool ReadOnly, string? Obstacle);
+
+/// <summary>How far the refresh of a disk has got.</summary>
+/// <param name="State">none, running, finished, stopped or failed.</param>
+/// <param name="Rewrites">Whether what was read is written again.</param>
+/// <param name="PositionBytes">Everything before this was looked at.</param>
+/// <param name="CapacityBytes">Size of the disk.</param>
+/// <param name="ReadBytes">Bytes that could be read.</param>
+/// <param name="RewrittenBytes">Bytes that were written again.</param>
+/// <param name="UnreadableBytes">Bytes that could not be read.</param>
+/// <param name="Unreadable">The first of the ranges that could not: first byte, length in bytes.</param>
+/// <param name="Pauses">How often it waited because of the guest.</param>
+/// <param name="Error">Why nothing is rewritten any more, or why it could not go on.</param>
+internal sealed record RefreshReport(
+    string State,
+    bool Rewrites,
+    ulong PositionBytes,
+    ulong CapacityBytes,
+    ulong ReadBytes,
+    ulong RewrittenBytes,
+    ulong UnreadableBytes,
+    IReadOnlyList<ulong[]> Unreadable,
+    long Pauses,
+    string? Error);
+
+/// <summary>Answer to <c>/v1/disks/ID/limits</c> and <c>/v1/groups/NAME/limits</c>: what holds now.</summary>
+/// <param name="Group">The group they are those of; null for one disk alone.</param>
+/// <param name="Limits">By the keys of the command line.</param>
+internal sealed record LimitsReport(string? Group, IReadOnlyDictionary<string, ulong> Limits);
+
+/// <summary>Answer to <c>POST /v1/disks/ID/resume</c>.</summary>
+/// <param name="Held">Requests that were held and are tried again.</param>
+internal sealed record ResumeReport(int Held);
+
+/// <summary>Answer to <c>POST /v1/disks/ID/resize</c>.</summary>
+/// <param name="OldBytes">Size before.</param>
+/// <param name="NewBytes">Size now.</param>
+/// <param name="UnusedBytes">What is behind it, less than a block.</param>
+internal sealed record ResizeReport(ulong OldBytes, ulong NewBytes, ulong UnusedBytes);
 
 /// <summary>What a queue has done since the program was started.</summary>
 /// <param name="Queue">Its number.</param>
@@ -104,7 +163,7 @@ internal sealed record StageReport(
     long MaxNs,
     IReadOnlyList<ulong[]> Buckets);
 
-/// <summary>Answer to what is not there.</summary>
+/// <summary>Answer to what is not there, or wrong, or not possible.</summary>
 /// <param name="Error">Cause and remedy.</param>
 internal sealed record ErrorReport(string Error);
 
@@ -113,5 +172,10 @@ internal sealed record ErrorReport(string Error);
 [JsonSerializable(typeof(StatusReport))]
 [JsonSerializable(typeof(DiskListReport))]
 [JsonSerializable(typeof(LatencyReport))]
+[JsonSerializable(typeof(DiskReport))]
+[JsonSerializable(typeof(LimitsReport))]
+[JsonSerializable(typeof(ResumeReport))]
+[JsonSerializable(typeof(ResizeReport))]
+[JsonSerializable(typeof(RefreshReport))]
 [JsonSerializable(typeof(ErrorReport))]
 internal sealed partial class ControlJson : JsonSerializerContext;

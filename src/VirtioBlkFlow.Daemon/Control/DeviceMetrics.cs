@@ -1,5 +1,6 @@
 using System.Diagnostics.Metrics;
 using VirtioBlkFlow.Device.Latency;
+using VirtioBlkFlow.Disks.Health;
 
 namespace VirtioBlkFlow.Daemon.Control;
 
@@ -41,6 +42,14 @@ internal sealed class DeviceMetrics : IDisposable
         Meter.CreateObservableGauge("virtioblkflow.disk.size", () => EachDisk(disk => (long)disk.CapacityBytes), "By", "Size of a disk.");
         Meter.CreateObservableGauge(
             "virtioblkflow.frontend.connected", () => EachDisk(disk => disk.Device.HasFrontend ? 1 : 0), "{frontend}", "Whether a front-end is connected to a disk.");
+        Health("virtioblkflow.disk.wear.percent", "Life of a disk that is used up, at least.", reading => reading.WearPercent);
+        Health("virtioblkflow.disk.spare.percent", "Reserved blocks of a disk that are left, at most.", reading => reading.SparePercent);
+        Health("virtioblkflow.disk.temperature.celsius", "Temperature of a disk.", reading => reading.TemperatureCelsius);
+        Meter.CreateObservableGauge(
+            "virtioblkflow.disk.writes.stopped",
+            () => EachDisk(disk => disk.Health?.IsReadOnly == true ? 1 : 0, disk => disk.Health != null),
+            "{disk}",
+            "Whether writes fail because of the disk's health.");
         Meter.CreateObservableCounter("virtioblkflow.requests", Requests, "{request}", "Requests returned to the driver, by type.");
         Meter.CreateObservableCounter("virtioblkflow.request.errors", Errors, "{request}", "Requests returned with another status than OK, by status.");
         Meter.CreateObservableCounter("virtioblkflow.io", Bytes, "By", "Bytes moved in requests that succeeded, by direction.");
@@ -91,8 +100,15 @@ internal sealed class DeviceMetrics : IDisposable
     private void Count(string name, string unit, string description, Func<QueueMeasurement, ulong> value) => Meter.CreateObservableCounter(
         name, () => Measured().Select(entry => new Measurement<long>((long)value(entry.Queue), TagsOf(entry))), unit, description);
 
-    private IEnumerable<Measurement<long>> EachDisk(Func<ServedDisk, long> value) =>
-        _disks.Select(disk => new Measurement<long>(value(disk), Tag("disk", disk.Spec.Id)));
+    // Only of disks of which it is told.
+    private void Health(string name, string description, Func<HealthReading, int?> value)
+    {
+        int? ValueOf(ServedDisk disk) => disk.HealthMonitor is { } monitor ? value(monitor.Latest) : null;
+        Meter.CreateObservableGauge(name, () => EachDisk(disk => ValueOf(disk) ?? 0, disk => ValueOf(disk) != null), description: description);
+    }
+
+    private IEnumerable<Measurement<long>> EachDisk(Func<ServedDisk, long> value, Func<ServedDisk, bool>? has = null) =>
+        _disks.Where(has ?? (_ => true)).Select(disk => new Measurement<long>(value(disk), Tag("disk", disk.Spec.Id)));
 
     private IEnumerable<Measurement<long>> Requests() => Measured().SelectMany(entry => ControlNames.RequestsOf(entry.Queue.Counts)
         .Select(requests => new Measurement<long>((long)requests.Value, TagsOf(entry, Tag("type", requests.Key)))));

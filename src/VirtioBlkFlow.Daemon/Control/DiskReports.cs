@@ -1,5 +1,7 @@
 using System.Diagnostics;
 using VirtioBlkFlow.Device.Latency;
+using VirtioBlkFlow.Disks.Health;
+using VirtioBlkFlow.Disks.Refresh;
 
 namespace VirtioBlkFlow.Daemon.Control;
 
@@ -25,6 +27,26 @@ internal sealed class DiskReports(IReadOnlyList<ServedDisk> disks)
 
     public DiskListReport Disks() => new([.. disks.Select(Report)]);
 
+    /// <summary>One disk; null if there is no such disk.</summary>
+    public DiskReport? Disk(string id) => disks.FirstOrDefault(disk => disk.Spec.Id == id) is { } disk ? Report(disk) : null;
+
+    /// <summary>How far the refresh of a disk has got.</summary>
+    public static RefreshReport Report(ServedDisk disk, RefreshDisk refresh)
+    {
+        RefreshStatus status = refresh.Status;
+        return new RefreshReport(
+            ControlNames.Of(status.State),
+            status.Rewrites,
+            status.PositionBytes,
+            disk.CapacityBytes,
+            status.ReadBytes,
+            status.RewrittenBytes,
+            status.UnreadableBytes,
+            [.. status.Unreadable.Select(extent => new[] { extent.OffsetBytes, extent.LengthBytes })],
+            status.Pauses,
+            status.Error);
+    }
+
     /// <summary>Where requests to a disk have spent their time; null if there is no such disk.</summary>
     public LatencyReport? Latency(string id) => disks.FirstOrDefault(disk => disk.Spec.Id == id) is { } disk
         ? new LatencyReport(
@@ -43,7 +65,25 @@ internal sealed class DiskReports(IReadOnlyList<ServedDisk> disks)
         disk.EngineName,
         ControlNames.Of(disk.Spec.Device.StageLatency),
         disk.Device.HasFrontend,
-        [.. disk.Device.Measure().Select(queue => Report(disk, queue))]);
+        [.. disk.Device.Measure().Select(queue => Report(disk, queue))],
+        disk.Throttle is null ? null : disk.Spec.ThrottleGroup,
+        disk.Throttle is { } group ? LimitsJson.Write(group.Limits) : null,
+        disk.HeldCount,
+        disk.HealthMonitor is { } monitor ? Report(disk, monitor) : null,
+        disk.Refresh is { } refresh ? Report(disk, refresh) : null);
+
+    private static HealthReport Report(ServedDisk disk, HealthMonitor monitor)
+    {
+        HealthReading reading = monitor.Latest;
+        return new HealthReport(
+            monitor.SourceName,
+            reading.WearPercent,
+            reading.SparePercent,
+            reading.TemperatureCelsius,
+            disk.Health?.IsWarned == true,
+            disk.Health?.IsReadOnly == true,
+            reading.Obstacle);
+    }
 
     private static QueueReport Report(ServedDisk disk, QueueMeasurement queue) => new(
         queue.Queue,

@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Composite;
+using VirtioBlkFlow.Disks.Engine;
 
 namespace VirtioBlkFlow.Daemon.Specs;
 
@@ -50,7 +51,8 @@ internal sealed class CompositeKind : DiskKind
             foreach ((ulong start, DiskSpec part) in file.Parts)
             {
                 DiskSpec wanted = part with { ReadOnly = part.ReadOnly || spec.ReadOnly };
-                parts.Add(new CompositePart(start, DiskStack.Open(wanted, new SharedParts([]), logger).Top));
+                // Nothing of a part does I/O on its own: any engine will do.
+                parts.Add(new CompositePart(start, DiskStack.Open(wanted, new SharedParts([]), IoEngineKind.Threads, logger).Top));
             }
         }
         catch

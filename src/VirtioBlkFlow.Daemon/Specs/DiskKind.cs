@@ -41,6 +41,12 @@ internal abstract class DiskKind
     /// </summary>
     public virtual string? StorageOf(DiskSpec spec) => null;
 
+    /// <summary>
+    /// Why what was read from such a disk may not be written again in the background, with the remedy; null if it may: nobody but this
+    /// process writes to it.
+    /// </summary>
+    public virtual string? ObstacleToRewrite(DiskSpec spec) => $"Nothing is known of who else writes to a disk of kind {Name}.";
+
     /// <summary>Opens the disk itself; what lies on top of it is the <see cref="DiskStack"/>'s.</summary>
     /// <exception cref="DiskOpenException">It cannot be opened as asked.</exception>
     public abstract IDisk Open(DiskSpec spec, ILogger logger);

@@ -130,10 +130,11 @@ internal static class DiskSet
     {
         foreach (IGrouping<string, DiskSpec> group in disks.Where(disk => disk.ThrottleGroup is not null).GroupBy(disk => disk.ThrottleGroup!))
         {
-            DiskSpec[] limited = [.. group.Where(disk => disk.Throttle is not null)];
-            if (limited.Length == 0)
+            DiskSpec[] limited = [.. group.Where(disk => disk.Throttle is not null && disk.Throttle != new ThrottleLimits())];
+            if (group.All(disk => disk.Throttle is null))
             {
-                throw new SpecException($"{group.First().Origin}: nothing says what the limits of group '{group.Key}' are. Give one of its disks iops= or bps=.");
+                throw new SpecException(
+                    $"{group.First().Origin}: nothing says what the limits of group '{group.Key}' are. Give one of its disks iops= or bps=, or throttle for limits that are given later.");
             }
 
             if (limited.FirstOrDefault(disk => disk.Throttle != limited[0].Throttle) is { } other)

@@ -69,6 +69,15 @@ internal sealed record DiskSpec
     /// <summary>Whom the limits are shared with; null for nobody.</summary>
     public string? ThrottleGroup { get; init; }
 
+    /// <summary>What tells of its health, and what is done about it.</summary>
+    public HealthSpec Health { get; init; } = new();
+
+    /// <summary>How it is read in the background; null for not at all.</summary>
+    public RefreshSpec? Refresh { get; init; }
+
+    /// <summary>Whether the refresh at the start writes again what it has read.</summary>
+    public bool RewritesAtStart { get; init; }
+
     /// <summary>Serial number; null for one that fits.</summary>
     public string? Serial { get; init; }
 

@@ -1,6 +1,9 @@
 using Microsoft.Extensions.Logging;
 using VirtioBlkFlow.Disks;
+using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Health;
 using VirtioBlkFlow.Disks.Presented;
+using VirtioBlkFlow.Disks.Refresh;
 using VirtioBlkFlow.Disks.Wrapping;
 using VirtioBlkFlow.VhostUser.Server;
 
@@ -8,62 +11,132 @@ namespace VirtioBlkFlow.Daemon.Specs;
 
 /// <summary>
 /// What a specification asks for: the disk of its kind, and on top of it whatever else lies below the device, from the storage up: range,
-/// faults, error policy, throttle, read-only, sizes of sectors. What is not asked for is not there and costs nothing.
+/// faults, refresh, error policy, throttle, health, read-only, sizes of sectors. What is not asked for is not there and costs nothing.
 /// </summary>
 internal sealed class DiskStack : IDisposable
 {
-    private readonly ErrorPolicyDisk? _errors;
+    // Where there are limits, unless told. Arbitrary: a disk gets hotter within minutes.
+    private static readonly TimeSpan s_healthInterval = TimeSpan.FromSeconds(60);
 
-    private DiskStack(IDisk top, ErrorPolicyDisk? errors)
-    {
-        Top = top;
-        _errors = errors;
-    }
+    private DiskStack(IDisk storage) => Top = storage;
 
     /// <summary>What the device is made on. Belongs to this.</summary>
-    public IDisk Top { get; }
+    public IDisk Top { get; private set; }
+
+    /// <summary>What decides about errors; null if nothing does.</summary>
+    public ErrorPolicyDisk? Errors { get; private set; }
+
+    /// <summary>What keeps to limits; null if nothing does.</summary>
+    public ThrottleDisk? Throttle { get; private set; }
+
+    /// <summary>What is done about the disk's health; null for nothing.</summary>
+    public HealthPolicy? Health { get; private set; }
+
+    /// <summary>What reads the disk in the background; null for nothing.</summary>
+    public RefreshDisk? Refresh { get; private set; }
 
     /// <summary>Opens all of it.</summary>
     /// <param name="spec">What is wanted.</param>
     /// <param name="shared">What the disks of the process have in common.</param>
+    /// <param name="engine">Who does the I/O.</param>
     /// <param name="logger">Where to log.</param>
     /// <exception cref="DiskOpenException">Something cannot be opened as asked.</exception>
-    public static DiskStack Open(DiskSpec spec, SharedParts shared, ILogger logger)
+    public static DiskStack Open(DiskSpec spec, SharedParts shared, IoEngineKind engine, ILogger logger)
     {
-        IDisk disk = shared.Open(spec, logger);
+        var stack = new DiskStack(shared.Open(spec, logger));
+        try
+        {
+            stack.Build(spec, shared, engine, logger);
+            return stack;
+        }
+        catch
+        {
+            stack.Dispose();
+            throw;
+        }
+    }
+
+    private void Build(DiskSpec spec, SharedParts shared, IoEngineKind engine, ILogger logger)
+    {
         if (spec.Range is not null)
         {
-            disk = RangeDisk.Open(disk, spec.Range);
+            Top = RangeDisk.Open(Top, spec.Range);
         }
 
         if (spec.Faults.Count > 0)
         {
             int seed = spec.FaultSeed ?? Random.Shared.Next();
             Log.InjectingFaults(logger, spec.Faults.Count, seed);
-            disk = FaultDisk.Open(disk, new FaultDiskOptions(seed, spec.Faults));
+            Top = FaultDisk.Open(Top, new FaultDiskOptions(seed, spec.Faults));
         }
 
-        ErrorPolicyDisk? errors = null;
-        if (spec.Errors is { } policy && policy != new ErrorPolicyOptions())
+        if (spec.Health.HasPolicy)
         {
-            disk = errors = ErrorPolicyDisk.Open(disk, policy with { HeldChanged = HeldLogger(logger) });
+            Health = new HealthPolicy(new HealthPolicyOptions(spec.Health.Warn, spec.Health.ReadOnly, HealthLog.For(logger, spec.Id)));
+        }
+
+        if (spec.Refresh is { } refresh)
+        {
+            Top = Refresh = new RefreshDisk(Top, new RefreshOptions(refresh.BytesPerSecond, engine)
+            {
+                ObstacleToRewrite = RefreshKeys.ObstacleToRewrite(spec),
+                MayRewriteNow = Health is { } policy ? () => !policy.IsReadOnly : null,
+                Noticed = HealthLog.ForRefresh(logger, spec.Id),
+            });
+        }
+
+        if (spec.Errors is { } errors && errors != new ErrorPolicyOptions())
+        {
+            Top = Errors = ErrorPolicyDisk.Open(Top, errors with { HeldChanged = HeldLogger(logger) });
         }
 
         if (shared.ThrottleOf(spec) is { } group)
         {
-            disk = new ThrottleDisk(disk, group);
+            Top = Throttle = new ThrottleDisk(Top, group);
         }
 
-        if (spec.ReadOnly && !disk.Properties.ReadOnly)
+        if (WatchHealth(spec) is { } monitor)
         {
-            disk = new ReadOnlyDisk(disk);
+            Top = HealthDisk.Open(Top, monitor, Health);
         }
 
-        return new DiskStack(spec.BlockSizes is { } sizes ? PresentedDisk.Open(disk, sizes) : disk, errors);
+        if (spec.ReadOnly && !Top.Properties.ReadOnly)
+        {
+            Top = new ReadOnlyDisk(Top);
+        }
+
+        if (spec.BlockSizes is { } sizes)
+        {
+            Top = PresentedDisk.Open(Top, sizes);
+        }
+    }
+
+    // Null where there is nothing to be put in between: what the device tells goes to the guest without.
+    private HealthMonitor? WatchHealth(DiskSpec spec)
+    {
+        HealthSpec health = spec.Health;
+        TimeSpan interval = health.Interval ?? s_healthInterval;
+        if (health.Origin == HealthOrigin.File)
+        {
+            return new HealthMonitor(new HealthFile(health.Path!), interval);
+        }
+
+        if (health.HasPolicy && Top.Health is null)
+        {
+            throw new DiskOpenException(
+                $"Nothing tells of the health of '{spec.Label}': it is no eMMC, UFS or NVMe device that may be asked. Leave out health-warn and health-read-only, or name a file that does: health=file:PATH");
+        }
+
+        if (health.HasPolicy || (health.Origin == HealthOrigin.Device && health.Interval is not null))
+        {
+            Top.Health?.ReadEvery(interval);
+        }
+
+        return health.HasPolicy ? Top.Health : null;
     }
 
     /// <summary>What is held because of errors is tried again.</summary>
-    public void Resume() => _errors?.Resume();
+    public void Resume() => Errors?.Resume();
 
     public void Dispose() => Top.Dispose();
 

@@ -37,9 +37,12 @@ internal sealed class FileKind : DiskKind
         return (stat.st_mode & FilePermissions.S_IFMT) == FilePermissions.S_IFBLK ? $"device {stat.st_rdev}" : $"inode {stat.st_dev}:{stat.st_ino}";
     }
 
+    public override string? ObstacleToRewrite(DiskSpec spec) =>
+        spec.Lock ? null : "Without a lock on the image others may write to it, and would lose what they write: leave out lock=off.";
+
     public override IDisk Open(DiskSpec spec, ILogger logger)
     {
-        FileDisk file = FileDisk.Open(new FileDiskOptions(spec.What, spec.ReadOnly, spec.Direct, spec.Lock));
+        FileDisk file = FileDisk.Open(new FileDiskOptions(spec.What, spec.ReadOnly, spec.Direct, spec.Lock, spec.Health.Origin == HealthOrigin.Device));
         if (spec.Zones is null)
         {
             return file;

@@ -57,6 +57,9 @@ internal sealed class MemoryKind : DiskKind
     public override string? StorageOf(DiskSpec spec) =>
         spec.Memory.SharedName is { } name ? $"shm {name}" : spec.Memory.Descriptor is { } descriptor ? $"memfd {descriptor}" : null;
 
+    public override string? ObstacleToRewrite(DiskSpec spec) =>
+        spec.Memory.SharedName is null ? null : "Others may write to shared memory, and would lose what they write: leave out shm.";
+
     public override IDisk Open(DiskSpec spec, ILogger logger)
     {
         _ = ValueText.TryParseSize(spec.What, out ulong bytes);

@@ -35,6 +35,8 @@ internal sealed class NullKind : DiskKind
     public override string? FindFault(DiskSpec spec) =>
         ValueText.TryParseSize(spec.What, out _) ? null : $"'{spec.What}' is no size. It takes bytes, or a number with K, M, G or T: {Example}";
 
+    public override string? ObstacleToRewrite(DiskSpec spec) => null;
+
     public override IDisk Open(DiskSpec spec, ILogger logger)
     {
         _ = ValueText.TryParseSize(spec.What, out ulong bytes);

@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Health;
 using VirtioBlkFlow.Disks.Memory;
 using VirtioBlkFlow.Disks.Nbd;
 using VirtioBlkFlow.Disks.Rbd;
@@ -16,8 +17,8 @@ internal sealed class SharedParts
 {
     private readonly Dictionary<OpenImage, SharedImage> _images = [];
 
-    // What is shared, and whether by readers only.
-    private readonly Dictionary<OpenImage, bool> _sharedImages;
+    // What is shared, and how it is opened for all: by readers only, and watched if one of them wants that.
+    private readonly Dictionary<OpenImage, (bool ReadOnly, HealthOrigin Health)> _sharedImages;
     private readonly Dictionary<string, ThrottleGroup> _groups = [];
 
     /// <summary>For a complete set of disks, checked by <see cref="DiskSet"/>.</summary>
@@ -25,8 +26,11 @@ internal sealed class SharedParts
     public SharedParts(IReadOnlyList<DiskSpec> disks)
     {
         _sharedImages = disks.GroupBy(OpenImageOf).Where(group => group.Key.Storage is not null && group.Count() > 1)
-            .ToDictionary(group => group.Key, group => group.All(disk => disk.ReadOnly));
-        foreach (DiskSpec disk in disks.Where(disk => disk.ThrottleGroup is not null && disk.Throttle is not null))
+            .ToDictionary(
+                group => group.Key,
+                group => (group.All(disk => disk.ReadOnly), group.Any(disk => disk.Health.Origin == HealthOrigin.Device) ? HealthOrigin.Device : HealthOrigin.Off));
+        // Of those that are only ready for limits, and those that have some, the latter say what they are.
+        foreach (DiskSpec disk in disks.Where(disk => disk.ThrottleGroup is not null && disk.Throttle is not null).OrderBy(disk => disk.Throttle == new ThrottleLimits()))
         {
             _groups.TryAdd(disk.ThrottleGroup!, new ThrottleGroup(disk.Throttle!));
         }
@@ -37,14 +41,15 @@ internal sealed class SharedParts
     public IDisk Open(DiskSpec spec, ILogger logger)
     {
         OpenImage key = OpenImageOf(spec);
-        if (!_sharedImages.TryGetValue(key, out bool isReadOnly))
+        if (!_sharedImages.TryGetValue(key, out (bool ReadOnly, HealthOrigin Health) shared))
         {
             return spec.Kind.Open(spec, logger);
         }
 
         if (!_images.TryGetValue(key, out SharedImage? image))
         {
-            _images.Add(key, image = new SharedImage(spec.Kind.Open(spec with { ReadOnly = isReadOnly }, logger)));
+            _images.Add(key, image = new SharedImage(spec.Kind.Open(
+                spec with { ReadOnly = shared.ReadOnly, Health = spec.Health with { Origin = shared.Health } }, logger)));
         }
 
         return image.Share();
@@ -96,6 +101,8 @@ internal sealed class SharedParts
             public DiskProperties Properties => disk.Properties;
 
             public DiskLifetime? Lifetime => disk.Lifetime;
+
+            public HealthMonitor? Health => disk.Health;
 
             // Each device asks for itself, and a disk is asked by one at a time.
             public DiskResize Refresh()

@@ -63,7 +63,7 @@ internal static class StackKeys
         (spec, text) => ErrorText.TryParse(text) is { } policy ? spec with { Errors = policy } : null,
         ErrorText.Form);
 
-    public static IReadOnlyList<SpecKey> All { get; } = [ReadOnly, Range, SectorSize, .. ThrottleKeys.All, Faults, FaultSeed, Errors];
+    public static IReadOnlyList<SpecKey> All { get; } = [ReadOnly, Range, SectorSize, .. ThrottleKeys.All, Faults, FaultSeed, Errors, .. HealthKeys.All, .. RefreshKeys.All];
 
     /// <summary>Those that make sense for a part of a composite disk.</summary>
     public static IReadOnlyList<SpecKey> OfParts { get; } = [ReadOnly, Range, Faults, FaultSeed];
@@ -81,15 +81,6 @@ internal static class StackKeys
             return "sectorsize and zones exclude each other: give one of them.";
         }
 
-        if (spec.Throttle is not { } limits)
-        {
-            return null;
-        }
-
-        bool limitsRequests = (limits.Iops ?? limits.ReadIops ?? limits.WriteIops) is not null;
-        bool limitsBytes = (limits.BytesPerSecond ?? limits.ReadBytesPerSecond ?? limits.WriteBytesPerSecond) is not null;
-        return limits.BurstRequests is not null && !limitsRequests ? "burst goes with iops, iops-read or iops-write: give one of them too."
-            : limits.BurstBytes is not null && !limitsBytes ? "burst-bytes goes with bps, bps-read or bps-write: give one of them too."
-            : null;
+        return (spec.Throttle is { } limits ? ThrottleKeys.FindFault(limits) : null) ?? RefreshKeys.FindFault(spec);
     }
 }

@@ -1,4 +1,5 @@
 using Mono.Unix.Native;
+using VirtioBlkFlow.Disks.Health;
 using static VirtioBlkFlow.Disks.LibC;
 
 namespace VirtioBlkFlow.Disks.File;
@@ -15,8 +16,11 @@ internal sealed record BlockDeviceHost
     /// <summary>Where sysfs is mounted.</summary>
     public string SysfsRoot { get; init; } = "/sys";
 
-    /// <summary>Time between two readings of a lifetime. Arbitrary: wear takes months, and asking may wake the device.</summary>
-    public TimeSpan LifetimeInterval { get; init; } = TimeSpan.FromMinutes(10);
+    /// <summary>Time between two readings of its health, where nobody wants it sooner. Arbitrary: wear takes months, and asking may wake the device.</summary>
+    public TimeSpan HealthInterval { get; init; } = TimeSpan.FromMinutes(10);
+
+    /// <summary>How to ask the NVMe device that an open file is.</summary>
+    public Func<SafeFileHandle, ReadNvmePage> NvmePageOf { get; init; } = static file => page => NvmeAdmin.ReadHealthPage(file, page);
 
     /// <summary>Number of the block device that an open file is; null for anything else.</summary>
     public Func<Stat, DeviceNumber?> NumberOf { get; init; } = static stat =>

@@ -1,5 +1,6 @@
 using Mono.Unix.Native;
 using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Health;
 
 namespace VirtioBlkFlow.Disks.File;
 
@@ -19,10 +20,10 @@ public sealed class FileDisk : IDisk
     // Replaced as a whole by Refresh on the control path, read by every queue.
     private volatile DiskProperties _properties;
 
-    private readonly FlashLifetime? _lifetime;
+    private readonly HealthMonitor? _health;
 
     private FileDisk(
-        SafeFileHandle file, string path, DiskProperties properties, DirectAlignment? directAlignment, BlockLimits? blockLimits, FlashLifetime? lifetime)
+        SafeFileHandle file, string path, DiskProperties properties, DirectAlignment? directAlignment, BlockLimits? blockLimits, HealthMonitor? health)
     {
         File = file;
         Path = path;
@@ -32,14 +33,17 @@ public sealed class FileDisk : IDisk
         // The command takes no lock of the page cache: a read beside it can bring back what is being discarded, and keep it.
         _canDiscardByCommand = IsBlockDevice && directAlignment != null;
         ZeroesAreWritten = blockLimits is { HasZeroes: false };
-        _lifetime = lifetime;
+        _health = health;
     }
 
     /// <inheritdoc/>
     public DiskProperties Properties => _properties;
 
     /// <inheritdoc/>
-    public DiskLifetime? Lifetime => _lifetime?.Latest;
+    public DiskLifetime? Lifetime => _health?.Latest.Lifetime;
+
+    /// <inheritdoc/>
+    public HealthMonitor? Health => _health;
 
     /// <summary>The image's path as it was given.</summary>
     public string Path { get; }
@@ -160,7 +164,7 @@ public sealed class FileDisk : IDisk
     /// <inheritdoc/>
     public void Dispose()
     {
-        _lifetime?.Dispose();
+        _health?.Dispose();
         File.Dispose();
     }
 
@@ -209,7 +213,8 @@ public sealed class FileDisk : IDisk
                 $"The size of '{options.Path}', {sizeBytes} bytes, is not a multiple of its block size of {logicalBlockBytes}. Pad it: truncate -s {rounded} '{options.Path}'");
         }
 
-        FlashLifetime? lifetime = device is { } number ? FlashLifetime.Find(host.SysfsRoot, number, host.LifetimeInterval) : null;
+        IHealthSource? source = options.Health && device is { } number ? DeviceHealth.Find(host.SysfsRoot, number, host.NvmePageOf(file)) : null;
+        HealthMonitor? health = source is null ? null : new HealthMonitor(source, host.HealthInterval);
         return new FileDisk(
             file,
             options.Path,
@@ -224,11 +229,11 @@ public sealed class FileDisk : IDisk
                 DiscardGranularityBytes = limits is { } known && known.DiscardGranularityBytes % logicalBlockBytes == 0 ? known.DiscardGranularityBytes : 0,
                 CanWriteZeroes = !options.ReadOnly,
                 CanSecureErase = !options.ReadOnly && device != null && host.CanSecureErase(file),
-                HasLifetime = lifetime != null,
+                HasLifetime = health?.Latest.Lifetime != null,
             },
             alignment,
             limits,
-            lifetime);
+            health);
     }
 
     private static ulong SizeOf(SafeFileHandle file, FileDiskOptions options)

@@ -5,4 +5,5 @@ namespace VirtioBlkFlow.Disks.File;
 /// <param name="ReadOnly">Open it for reading only.</param>
 /// <param name="Direct">Bypass the page cache (O_DIRECT).</param>
 /// <param name="Lock">Refuse an image that another process writes; see fcntl(2), "Open file description locks".</param>
-public sealed record FileDiskOptions(string Path, bool ReadOnly = false, bool Direct = false, bool Lock = true);
+/// <param name="Health">Watch how a block device fares, where it tells.</param>
+public sealed record FileDiskOptions(string Path, bool ReadOnly = false, bool Direct = false, bool Lock = true, bool Health = true);

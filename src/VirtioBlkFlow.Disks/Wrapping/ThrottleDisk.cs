@@ -25,6 +25,10 @@ public sealed class ThrottleDisk(IDisk inner, ThrottleGroup group) : WrappingDis
 
         // When a slot came, counted from 1 on; 0 if it does not wait.
         private readonly ulong[] _arrivals;
+
+        // For one that waits: when it may start, and by which books.
+        private readonly long[] _starts;
+        private readonly object?[] _books;
         private ulong _arrivalCount;
         private int _waitingCount;
         private bool _isClosed;
@@ -36,6 +40,8 @@ public sealed class ThrottleDisk(IDisk inner, ThrottleGroup group) : WrappingDis
             _agenda = agenda;
             _requests = new DiskRequest[slotCount];
             _arrivals = new ulong[slotCount];
+            _starts = new long[slotCount];
+            _books = new object?[slotCount];
             _onLimitsChanged = StartAnew;
             group.Add(agenda, _onLimitsChanged);
         }
@@ -43,12 +49,15 @@ public sealed class ThrottleDisk(IDisk inner, ThrottleGroup group) : WrappingDis
         public void Submit(int slot, in DiskRequest request)
         {
             long now = _agenda.NowNs;
-            long start = _group.Take(in request, now);
+            long start = _group.Take(in request, now, out object books);
             if (start <= now)
             {
                 _inner.Submit(slot, in request);
                 return;
             }
+
+            _starts[slot] = start;
+            _books[slot] = books;
 
             _requests[slot] = request;
             _arrivals[slot] = ++_arrivalCount;
@@ -84,20 +93,26 @@ public sealed class ThrottleDisk(IDisk inner, ThrottleGroup group) : WrappingDis
             _inner.Dispose();
         }
 
-        // Under other limits everything that waits gets another time, the first that came first.
+        // Under other limits everything that waits gets another time, the first that came first. What came after the change, and before this
+        // queue heard of it, is in the new books already.
         private void StartAnew()
         {
             foreach (int slot in TakeWaiting())
             {
                 long now = _agenda.NowNs;
-                long start = _group.Take(in _requests[slot], now);
-                if (start <= now)
+                if (!ReferenceEquals(_books[slot], _group.Books))
+                {
+                    _starts[slot] = _group.Take(in _requests[slot], now, out object books);
+                    _books[slot] = books;
+                }
+
+                if (_starts[slot] <= now)
                 {
                     Pass(slot);
                 }
                 else
                 {
-                    _agenda.After(this, slot, start - now);
+                    _agenda.After(this, slot, _starts[slot] - now);
                 }
             }
         }
@@ -117,6 +132,7 @@ public sealed class ThrottleDisk(IDisk inner, ThrottleGroup group) : WrappingDis
         private void Pass(int slot)
         {
             _arrivals[slot] = 0;
+            _books[slot] = null;
             _waitingCount--;
             _inner.Submit(slot, in _requests[slot]);
         }

@@ -38,10 +38,18 @@ public sealed class ThrottleGroup
 
     internal void Remove(Action call) => _queues.Remove(call);
 
+    /// <summary>The books of the limits that hold now; others after each change.</summary>
+    internal object Books => _buckets;
+
     /// <summary>Takes a request into account.</summary>
+    /// <param name="request">The request.</param>
+    /// <param name="nowNs">The time.</param>
+    /// <param name="books">In which books it is written.</param>
     /// <returns>When it may start, on the clock of the agendas: now, or later.</returns>
-    internal long Take(in DiskRequest request, long nowNs)
+    internal long Take(in DiskRequest request, long nowNs, out object books)
     {
+        Buckets buckets = _buckets;
+        books = buckets;
         bool isRead = request.Operation == DiskOperation.Read;
         bool movesData = isRead || request.Operation is DiskOperation.Write or DiskOperation.Append;
         bool isChange = request.Operation is DiskOperation.Discard or DiskOperation.WriteZeroes or DiskOperation.SecureErase;
@@ -50,7 +58,6 @@ public sealed class ThrottleGroup
             return nowNs;
         }
 
-        Buckets buckets = _buckets;
         long start = nowNs;
         start = Later(start, buckets.Requests, 1, nowNs);
         start = Later(start, isRead ? buckets.Reads : buckets.Writes, 1, nowNs);

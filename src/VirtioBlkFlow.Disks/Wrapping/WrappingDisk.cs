@@ -1,4 +1,5 @@
 using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Health;
 
 namespace VirtioBlkFlow.Disks.Wrapping;
 
@@ -17,7 +18,10 @@ public abstract class WrappingDisk(IDisk inner) : IDisk
     public virtual DiskProperties Properties => Inner.Properties;
 
     /// <inheritdoc/>
-    public DiskLifetime? Lifetime => Inner.Lifetime;
+    public virtual DiskLifetime? Lifetime => Inner.Lifetime;
+
+    /// <inheritdoc/>
+    public virtual HealthMonitor? Health => Inner.Health;
 
     /// <summary>The disk behind this one.</summary>
     protected IDisk Inner { get; } = inner;
@@ -34,7 +38,15 @@ public abstract class WrappingDisk(IDisk inner) : IDisk
     /// <inheritdoc/>
     public void Dispose()
     {
-        Inner.Dispose();
+        if (Close())
+        {
+            Inner.Dispose();
+        }
+
         GC.SuppressFinalize(this);
     }
+
+    /// <summary>Gives up what is this one's own, before the disk behind is disposed. May be called twice.</summary>
+    /// <returns>Whether the disk behind may be disposed: nothing of this one uses it any more.</returns>
+    protected virtual bool Close() => true;
 }

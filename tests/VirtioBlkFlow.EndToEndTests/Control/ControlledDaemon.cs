@@ -44,6 +44,11 @@ internal sealed class ControlledDaemon : IAsyncDisposable
             ControlName,
             () => Vblkflow.Start(folder, ["--socket-path", folder[Vblkflow.SocketName], "--control", folder[ControlName], .. arguments])));
 
+    /// <summary>Starts it with any number of disks, which say where their sockets are.</summary>
+    public static async Task<ControlledDaemon> StartWithDisksAsync(TestFolder folder, params string[] arguments) => new(
+        folder,
+        await Harness.ListeningSocket.StartListenerAsync(folder, ControlName, () => Vblkflow.Start(folder, ["--control", folder[ControlName], .. arguments])));
+
     /// <summary>A request that must be answered with 200.</summary>
     public async Task<string> GetAsync(string path, string mediaType)
     {
@@ -56,7 +61,27 @@ internal sealed class ControlledDaemon : IAsyncDisposable
     public async Task<JsonElement> GetJsonAsync(string path) => JsonDocument.Parse(await GetAsync(path, "application/json")).RootElement;
 
     /// <summary>A request, whatever the answer is.</summary>
-    public Task<HttpResponseMessage> SendAsync(HttpMethod method, string path) => _http.SendAsync(new HttpRequestMessage(method, path));
+    public Task<HttpResponseMessage> SendAsync(HttpMethod method, string path, string? json = null) =>
+        _http.SendAsync(new HttpRequestMessage(method, path) { Content = json is null ? null : new StringContent(json) });
+
+    /// <summary>A request that must be answered with 200 and JSON.</summary>
+    public Task<JsonElement> TellAsync(HttpMethod method, string path, string? json = null) => AnswerAsync(method, path, json, HttpStatusCode.OK);
+
+    /// <summary>A request that must be refused, in words that name something.</summary>
+    public async Task AssertRefusedAsync(HttpStatusCode status, HttpMethod method, string path, string? json, params string[] words)
+    {
+        string error = (await AnswerAsync(method, path, json, status)).GetProperty("error").GetString()!;
+        Assert.All(words, word => Assert.Contains(word, error, StringComparison.Ordinal));
+    }
+
+    private async Task<JsonElement> AnswerAsync(HttpMethod method, string path, string? json, HttpStatusCode status)
+    {
+        using HttpResponseMessage answer = await SendAsync(method, path, json);
+        string text = await answer.Content.ReadAsStringAsync();
+        Assert.True(answer.StatusCode == status, $"{method} {path} {json}: {answer.StatusCode} {text}");
+        Assert.Equal("application/json", answer.Content.Headers.ContentType!.MediaType);
+        return JsonDocument.Parse(text).RootElement;
+    }
 
     /// <summary>Ends it by a signal; neither socket is left behind.</summary>
     public async Task StopAsync()

@@ -1,9 +1,13 @@
 using System.Runtime.InteropServices;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Composite;
+using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Health;
 using VirtioBlkFlow.Disks.Memory;
 using VirtioBlkFlow.Disks.Null;
+using VirtioBlkFlow.Disks.Refresh;
 using VirtioBlkFlow.Disks.Wrapping;
+using VirtioBlkFlow.UnitTests.Disks.Health;
 using VirtioBlkFlow.Virtio;
 using Xunit;
 
@@ -24,6 +28,8 @@ public sealed unsafe class AllocationTests
     [InlineData("throttle")]
     [InlineData("faults")]
     [InlineData("error policy")]
+    [InlineData("refresh")]
+    [InlineData("health")]
     [InlineData("composite")]
     public void A_request_costs_no_allocation(string kind)
     {
@@ -86,6 +92,11 @@ public sealed unsafe class AllocationTests
         "error policy" => ErrorPolicyDisk.Open(
             FaultDisk.Open(Memory(), new FaultDiskOptions(1, [new FaultRule { Operations = [DiskOperation.Write, DiskOperation.Discard], Rate = 0.5, Outcome = DiskOutcome.Failed }])),
             new ErrorPolicyOptions(Retries: 50, RetryDelay: TimeSpan.FromMilliseconds(1))),
+        "refresh" => new RefreshDisk(Memory(), new RefreshOptions(1 << 20, IoEngineKind.Threads)),
+        "health" => HealthDisk.Open(
+            Memory(),
+            new HealthMonitor(new RecordedHealth(), Timeout.InfiniteTimeSpan),
+            new HealthPolicy(new HealthPolicyOptions([], [new HealthLimit(HealthQuantity.Wear, 100)]))),
         _ => CompositeDisk.Open(new CompositeDiskOptions([new CompositePart(0, MemoryDisk.Open(new MemoryDiskOptions(2560))), new CompositePart(6, Memory())])),
     };
 

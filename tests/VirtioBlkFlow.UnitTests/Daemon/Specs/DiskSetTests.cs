@@ -63,6 +63,8 @@ public sealed class DiskSetTests
     [InlineData("rbd:p/x,socket=/a", "rbd:p/x@s,socket=/b")]
     [InlineData("rbd:p/x,socket=/a", "rbd:p/n/x,socket=/b")]
     [InlineData("rbd:p/x,conf=/one,socket=/a", "rbd:p/x,conf=/other,socket=/b")]
+    [InlineData("null:1M,group=g,throttle,socket=/a", "null:1M,group=g,socket=/b")]
+    [InlineData("null:1M,group=g,throttle,socket=/a", "null:1M,group=g,iops=1,socket=/b")]
     public void Readers_of_one_image_who_does_without_locks_and_separate_ranges_may_share_it(string first, string second) =>
         Assert.Equal(2, Complete(s_nowhere, first, second).Count);
 

@@ -1,10 +1,14 @@
 using Mono.Unix.Native;
 using VirtioBlkFlow.Disks;
+using VirtioBlkFlow.Disks.Engine;
+using VirtioBlkFlow.Disks.Health;
 using VirtioBlkFlow.Disks.Memory;
 using VirtioBlkFlow.Disks.Null;
 using VirtioBlkFlow.Disks.Presented;
+using VirtioBlkFlow.Disks.Refresh;
 using VirtioBlkFlow.Disks.Wrapping;
 using VirtioBlkFlow.UnitTests.Device;
+using VirtioBlkFlow.UnitTests.Disks.Health;
 using Xunit;
 using Xunit.Abstractions;
 
@@ -117,4 +121,34 @@ public sealed class DelayedNullContract(ITestOutputHelper output) : DiskContract
 
     protected override IDisk OpenDisk() =>
         NullDisk.Open(new NullDiskOptions(SizeBytes, Delay: DelayDistribution.Uniform(TimeSpan.Zero, TimeSpan.FromMicroseconds(50))));
+}
+
+/// <summary>A file that is rewritten from beginning to end, again and again, while it is used.</summary>
+public sealed class RewrittenFileContract(ITestOutputHelper output) : DiskContract(output), IDisposable
+{
+    private readonly TemporaryImage _image = new(SizeBytes);
+
+    public void Dispose() => _image.Dispose();
+
+    protected override IDisk OpenDisk()
+    {
+        var disk = new RefreshDisk(_image.Open(), new RefreshOptions(ulong.MaxValue, IoEngineKind.Threads) { Quiet = TimeSpan.Zero, Repeats = true });
+        disk.Start(rewrite: true);
+        return disk;
+    }
+}
+
+/// <summary>Memory that is read all the time, under a policy that finds nothing wrong.</summary>
+public sealed class WatchedMemoryContract(ITestOutputHelper output) : DiskContract(output)
+{
+    protected override IDisk OpenDisk()
+    {
+        var refreshed = new RefreshDisk(
+            MemoryDisk.Open(new MemoryDiskOptions(SizeBytes)), new RefreshOptions(ulong.MaxValue, IoEngineKind.IoUring) { Quiet = TimeSpan.Zero, Repeats = true });
+        refreshed.Start(rewrite: false);
+        return HealthDisk.Open(
+            refreshed,
+            new HealthMonitor(new RecordedHealth(), TimeSpan.FromMilliseconds(1)),
+            new HealthPolicy(new HealthPolicyOptions([], [new HealthLimit(HealthQuantity.Temperature, 85)])));
+    }
 }

@@ -1,10 +1,11 @@
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.File;
+using VirtioBlkFlow.Disks.Health;
 using VirtioBlkFlow.UnitTests.Device;
 using VirtioBlkFlow.Virtio.Blk;
 using Xunit;
 
-namespace VirtioBlkFlow.UnitTests.Disks;
+namespace VirtioBlkFlow.UnitTests.Disks.Health;
 
 /// <summary>How worn flash memory is, as sysfs tells it.</summary>
 public sealed class LifetimeTests : IDisposable
@@ -22,8 +23,8 @@ public sealed class LifetimeTests : IDisposable
     [InlineData(8, 1, 2, 10, 11)]
     public void A_disk_and_its_partition_tell_the_same(uint major, uint minor, int preEol, int estimateA, int estimateB)
     {
-        using FlashLifetime? lifetime = Find(new DeviceNumber(major, minor));
-        Assert.Equal((preEol, estimateA, estimateB), Values(lifetime!.Latest));
+        using HealthMonitor? lifetime = Find(new DeviceNumber(major, minor));
+        Assert.Equal((preEol, estimateA, estimateB), Values(lifetime!.Latest.Lifetime!));
     }
 
     [Theory]
@@ -39,8 +40,8 @@ public sealed class LifetimeTests : IDisposable
     public void A_card_tells_what_is_defined_and_nothing_else(string lifeTime, string preEolInfo, int preEol, int estimateA, int estimateB)
     {
         _sysfs.SetCard(lifeTime, preEolInfo);
-        using FlashLifetime? lifetime = Find(s_card);
-        Assert.Equal((preEol, estimateA, estimateB), Values(lifetime!.Latest));
+        using HealthMonitor? lifetime = Find(s_card);
+        Assert.Equal((preEol, estimateA, estimateB), Values(lifetime!.Latest.Lifetime!));
     }
 
     [Fact]
@@ -57,24 +58,24 @@ public sealed class LifetimeTests : IDisposable
     {
         Assert.Null(Find(new DeviceNumber(7, 0)));
         Assert.Null(Find(new DeviceNumber(9, 9)));
-        Assert.Null(FlashLifetime.Find("/nowhere", s_card, Timeout.InfiniteTimeSpan));
-        Assert.Null(FlashLifetime.Find("relative", s_card, Timeout.InfiniteTimeSpan));
+        Assert.Null(DeviceHealth.Find("/nowhere", s_card, NoNvme));
+        Assert.Null(DeviceHealth.Find("relative", s_card, NoNvme));
     }
 
     [Fact]
     public void It_is_read_again_in_the_background_and_stays_known_while_it_cannot_be_read()
     {
-        using FlashLifetime? lifetime = Find(s_card, TimeSpan.FromMilliseconds(1));
+        using HealthMonitor? lifetime = Find(s_card, TimeSpan.FromMilliseconds(1));
         _sysfs.SetCard("0x03 0x04\n", "0x02\n");
-        Eventually.Holds(() => Values(lifetime!.Latest) == (2, 3, 4), "the new values are seen");
+        Eventually.Holds(() => Values(lifetime!.Latest.Lifetime!) == (2, 3, 4), "the new values are seen");
         _sysfs.RemoveCardFiles();
-        using FlashLifetime? other = Find(s_ufs, TimeSpan.FromMilliseconds(1));
+        using HealthMonitor? other = Find(s_ufs, TimeSpan.FromMilliseconds(1));
         _sysfs.SetUfs("0x03\n", "0x01\n", "0x01\n");
         // By then the first has been read again as well, or will be: never is it less than it was.
-        Eventually.Holds(() => Values(other!.Latest) == (3, 1, 1), "the other is read again");
-        Assert.Equal((2, 3, 4), Values(lifetime!.Latest));
+        Eventually.Holds(() => Values(other!.Latest.Lifetime!) == (3, 1, 1), "the other is read again");
+        Assert.Equal((2, 3, 4), Values(lifetime!.Latest.Lifetime!));
         _sysfs.SetCard("0x05 0x05\n", "0x02\n");
-        Eventually.Holds(() => Values(lifetime!.Latest) == (2, 5, 5), "what can be read again is seen");
+        Eventually.Holds(() => Values(lifetime!.Latest.Lifetime!) == (2, 5, 5), "what can be read again is seen");
     }
 
     [Theory]
@@ -106,8 +107,10 @@ public sealed class LifetimeTests : IDisposable
     public void A_device_number_is_taken_apart_as_the_C_library_does(ulong device, uint major, uint minor) =>
         Assert.Equal(new DeviceNumber(major, minor), BlockDeviceHost.NumberFrom(device));
 
-    private FlashLifetime? Find(DeviceNumber device, TimeSpan? interval = null) =>
-        FlashLifetime.Find(_sysfs.Root, device, interval ?? Timeout.InfiniteTimeSpan);
+    private HealthMonitor? Find(DeviceNumber device, TimeSpan? interval = null) =>
+        DeviceHealth.Find(_sysfs.Root, device, NoNvme) is { } source ? new HealthMonitor(source, interval ?? Timeout.InfiniteTimeSpan) : null;
+
+    private static string? NoNvme(Span<byte> page) => throw new InvalidOperationException("No NVMe device is asked.");
 
     private static (int PreEol, int EstimateA, int EstimateB) Values(DiskLifetime lifetime)
     {
