@@ -23,6 +23,9 @@ internal sealed record QemuOptions
     /// <summary>Seconds between attempts to reach a back-end that has gone away.</summary>
     public int? Reconnect { get; init; }
 
+    /// <summary>Sockets of further disks, with the properties of the first: /dev/vdb and so on, in this order.</summary>
+    public IReadOnlyList<string> MoreSocketPaths { get; init; } = [];
+
     /// <summary>SeaBIOS starts what the disk's first sector holds, and a reboot does so again.</summary>
     public bool BootFromDisk { get; init; }
 
@@ -77,6 +80,15 @@ internal static class QemuGuest
             "-chardev", $"socket,id=disk,path={daemon.SocketPath}{reconnect}",
             "-device", string.Join(',', ["vhost-user-blk-pci", "chardev=disk", .. options.ToDeviceProperties()]),
         ];
+        for (int i = 0; i < options.MoreSocketPaths.Count; i++)
+        {
+            arguments.AddRange(
+            [
+                "-chardev", $"socket,id=disk{i},path={options.MoreSocketPaths[i]}{reconnect}",
+                "-device", string.Join(',', ["vhost-user-blk-pci", $"chardev=disk{i}", .. options.ToDeviceProperties()]),
+            ]);
+        }
+
         if (options.QmpName is { } qmp)
         {
             arguments.AddRange(["-qmp", $"unix:{folder[qmp]},server=on,wait=off"]);

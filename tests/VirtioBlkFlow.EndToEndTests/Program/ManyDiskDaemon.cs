@@ -3,7 +3,7 @@ using VirtioBlkFlow.EndToEndTests.Harness;
 namespace VirtioBlkFlow.EndToEndTests.Program;
 
 /// <summary>A daemon that serves several disks, from the moment all of them listen.</summary>
-internal sealed class ManyDiskDaemon : IAsyncDisposable
+internal sealed class ManyDiskDaemon : IDiskServer, IAsyncDisposable
 {
     private ManyDiskDaemon(ChildProcess process, IReadOnlyList<string> sockets)
     {
@@ -14,6 +14,11 @@ internal sealed class ManyDiskDaemon : IAsyncDisposable
     public ChildProcess Process { get; }
 
     public IReadOnlyList<string> Sockets { get; }
+
+    /// <summary>Of the first disk.</summary>
+    public string SocketPath => Sockets[0];
+
+    public string Log => $"{Process.CommandLine}\n{Process.Output}\n{Process.Errors}";
 
     /// <summary>Starts it in the test's folder.</summary>
     /// <param name="folder">Where it runs, and where the sockets are.</param>

@@ -7,6 +7,7 @@ using VirtioBlkFlow.Disks.Presented;
 using VirtioBlkFlow.Disks.Wrapping;
 using VirtioBlkFlow.UnitTests.Abi;
 using VirtioBlkFlow.UnitTests.Device;
+using VirtioBlkFlow.UnitTests.Disks.Health;
 using Xunit;
 
 namespace VirtioBlkFlow.UnitTests.Disks.Devices;
