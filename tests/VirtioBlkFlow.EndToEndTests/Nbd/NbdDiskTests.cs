@@ -4,7 +4,6 @@ using VirtioBlkFlow.EndToEndTests.Guests;
 using VirtioBlkFlow.EndToEndTests.Harness;
 using VirtioBlkFlow.EndToEndTests.OwnFrontend;
 using VirtioBlkFlow.EndToEndTests.Program;
-using VirtioBlkFlow.Frontend.Blk;
 using VirtioBlkFlow.Virtio.Blk;
 
 namespace VirtioBlkFlow.EndToEndTests.Nbd;
