@@ -78,6 +78,8 @@ internal sealed class NbdServerProcess : IDisposable
         return server;
     }
 
-    // Asked of the kernel, because to connect would be one of the connections that a server counts.
-    private static bool Listens(string path) => File.ReadLines("/proc/net/unix").Any(line => line.EndsWith(path, StringComparison.Ordinal));
+    // Asked of the kernel, because to connect would be one of the connections that a server counts. Flag 0x10000 is __SO_ACCEPTCON: before,
+    // the socket is only bound.
+    private static bool Listens(string path) => File.ReadLines("/proc/net/unix").Any(
+        line => line.EndsWith(path, StringComparison.Ordinal) && line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[3] == "00010000");
 }
