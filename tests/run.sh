@@ -125,7 +125,8 @@ for project in "${selected[@]}"; do
   rm -f "$report"
   started=$SECONDS
   code=0
-  dotnet test "$project" --no-build -c Release ${filter:+--filter "$filter"} \
+  # Under nohup SIGHUP is ignored, and stays so in what the tests start; some of them send it.
+  env --default-signal=HUP dotnet test "$project" --no-build -c Release ${filter:+--filter "$filter"} \
     --logger 'console;verbosity=minimal' --logger "trx;LogFileName=$name.trx" --results-directory "$results" \
     --blame-hang-timeout 10m --blame-hang-dump-type none || code=$?
 
