@@ -60,15 +60,14 @@ internal sealed class BlockServer(
             Naming(spec, () => _disks.Add(ServedDisk.Open(spec, shared, engine, _reactors, loggers, HasMany)));
         }
 
+        // Before there are sockets: who sends a signal when it sees them is heard, and does not end the program.
+        _hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, OnHangUp);
+        _snapshot = PosixSignalRegistration.Create(SIGUSR1, OnSnapshot);
         _disks.ForEach(disk => Naming(disk.Spec, disk.Listen));
         if (options.ControlPath is { } path)
         {
             _control = await StartControlAsync(path);
         }
-
-        // Before the sockets serve: who resizes an image when it sees the socket is heard.
-        _hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, OnHangUp);
-        _snapshot = PosixSignalRegistration.Create(SIGUSR1, OnSnapshot);
 
         _acceptor = HasMany ? new SharedAcceptor() : null;
         _serving = Task.WhenAll(_disks.ConvertAll(ServeAsync));
