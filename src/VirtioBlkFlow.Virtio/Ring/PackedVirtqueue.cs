@@ -405,10 +405,22 @@ public sealed unsafe class PackedVirtqueue : Virtqueue
     }
 
     // User Mode Linux sends base 0, as for a split ring, and means a new ring, whose wrap counters are 1. From who knows packed rings, 0 is
-    // the end of the first lap. By then we have used the first descriptor, and its USED flag is set whether or not the driver has been there
-    // again; in a new ring it is not, made available or not (VIRTIO 1.4, "Packed Virtqueues", "Driver and Device Ring Wrap Counters").
-    private bool IsNewRing() =>
-        (Volatile.Read(ref *(ushort*)(_ring + PackedRingLayout.FlagsOffset)) & PackedRingLayout.VIRTQ_DESC_F_USED) == 0;
+    // the end of a lap whose wrap counter was 1. The last chain of that lap ended with the ring and had at most as many entries, so it began in
+    // that lap too. Where it began a device has set USED, and what the driver writes in the lap after has USED set as well; in a new ring no
+    // descriptor has, made available or not (VIRTIO 1.4, "Packed Virtqueues", "Driver and Device Ring Wrap Counters"). The first
+    // descriptor alone says nothing: it may lie within a chain that began in the lap before, and keep what the driver wrote.
+    private bool IsNewRing()
+    {
+        for (uint i = 0; i < (uint)QueueSize; i++)
+        {
+            if ((Volatile.Read(ref *(ushort*)(DescriptorAt(i) + PackedRingLayout.FlagsOffset)) & PackedRingLayout.VIRTQ_DESC_F_USED) != 0)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
 
     private static PackedPosition AsPlace(ushort position) => new((ushort)OffsetOf(position), (position & PackedRingLayout.WrapBit) != 0);
 

@@ -232,7 +232,7 @@ public sealed unsafe class PackedVirtqueueTests
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void Base_0_is_a_new_ring_if_its_first_descriptor_was_never_used(bool isAvailableAlready)
+    public void Base_0_is_a_new_ring_if_no_descriptor_was_ever_used(bool isAvailableAlready)
     {
         using var pair = new VirtqueuePair(4, Packed);
         if (isAvailableAlready)
@@ -248,6 +248,33 @@ public sealed unsafe class PackedVirtqueueTests
 
         Assert.Equal(1, pair.Pop().WritableCount);
         Assert.Equal(new RingPosition(1 | Wrap, Wrap), pair.Device.Position);
+    }
+
+    // Found by the fuzzer: a chain had crossed the end of the ring in the lap before, so that its first descriptor was not one that is used. Taken
+    // for a new ring, that descriptor, data of a chain long done, was taken for a chain.
+    [Theory]
+    [InlineData(5, 3)]
+    [InlineData(7, 3)]
+    [InlineData(7, 5)]
+    [InlineData(9, 5)]
+    public void Base_0_is_a_later_lap_also_if_a_chain_lay_across_the_end(int queueSize, int entries)
+    {
+        using var pair = new VirtqueuePair(queueSize, Packed);
+        bool wasThere = false;
+        for (int i = 0; i < 4 * queueSize; i++)
+        {
+            pair.Use(1, entries);
+            if (pair.Device.Position == default)
+            {
+                wasThere = true;
+                pair.RestartDevice(default);
+                Assert.False(pair.Device.HasAvailable, "What is done is not done again.");
+            }
+
+            Assert.Equal(pair.Packed.Position, pair.Device.Position);
+        }
+
+        Assert.True(wasThere, "Base 0 occurs.");
     }
 
     [Theory]
