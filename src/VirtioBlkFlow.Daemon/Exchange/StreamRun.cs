@@ -42,9 +42,12 @@ internal static class StreamRun
     {
         try
         {
-            await using Stream stdout = Console.OpenStandardOutput();
-            await disk.FromGuest.CopyToAsync(stdout, CopyBytes, stop);
-            await stdout.FlushAsync(stop);
+            byte[] buffer = GC.AllocateUninitializedArray<byte>(CopyBytes, pinned: true);
+            for (int count; (count = await disk.FromGuest.ReadAsync(buffer, stop)) > 0;)
+            {
+                StandardOutput.Write(buffer, count);
+            }
+
             return ExitCode.Success;
         }
         catch (SectorRingException exception)
@@ -80,10 +83,11 @@ internal static class StreamRun
         {
             // The guest reads no more; whether that is a failure, its output tells.
         }
-        catch (IOException exception)
+        // The second is what .NET makes of some errors, such as that of a stdin that is open for writing only.
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
             disk.Abort(HostFailed);
-            failed.SetResult(ExchangeRun.Say(ExitCode.Failure, $"Cannot read stdin: {exception.Message}"));
+            failed.SetResult(ExchangeRun.Say(ExitCode.Failure, $"Cannot read stdin: {(exception.InnerException ?? exception).Message}"));
         }
         catch (Exception exception) when (exception is OperationCanceledException or ObjectDisposedException)
         {

@@ -58,7 +58,8 @@ internal sealed class MemoryKind : DiskKind
         spec.Memory.SharedName is { } name ? $"shm {name}" : spec.Memory.Descriptor is { } descriptor ? $"memfd {descriptor}" : null;
 
     public override string? ObstacleToRewrite(DiskSpec spec) =>
-        spec.Memory.SharedName is null ? null : "Others may write to shared memory, and would lose what they write: leave out shm.";
+        spec.Memory is { SharedName: null, Descriptor: null } ? null
+        : $"Others may write to shared memory, and would lose what they write: leave out {(spec.Memory.SharedName is null ? "memfd" : "shm")}.";
 
     public override IDisk Open(DiskSpec spec, ILogger logger)
     {

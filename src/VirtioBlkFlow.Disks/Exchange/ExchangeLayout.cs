@@ -28,8 +28,8 @@ public sealed record ExchangeLayout(ulong InputBytes, ulong OutputSector, ulong 
     // A page of the guest's cache: areas that begin with one are not touched by writes to others that go through the cache.
     private const ulong PageSectors = 8;
 
-    // File offsets are signed in Linux; the rest of what is added here fits into what is left.
-    private const ulong MostSectors = (long.MaxValue / SectorBytes) - PageSectors;
+    // File offsets are signed in Linux. What is added, twice rounded up to a page, fits into what is left.
+    private const ulong MostSectors = (long.MaxValue / SectorBytes) - (2 * PageSectors);
 
     private const int VersionOffset = 8;
     private const int StateOffset = 16;

@@ -8,6 +8,9 @@ namespace VirtioBlkFlow.Disks.Exchange;
 /// </summary>
 internal sealed class OutputFile : IDisposable
 {
+    // Until it is complete, it has to be opened again.
+    private const FilePermissions OwnMode = FilePermissions.S_IRUSR | FilePermissions.S_IWUSR;
+
     private readonly string _path;
     private readonly string _folder;
     private bool _isInPlace;
@@ -47,7 +50,8 @@ internal sealed class OutputFile : IDisposable
         {
             string target = TargetOf(path);
             string folder = Path.GetDirectoryName(target) ?? "/";
-            if (Syscall.stat(target, out Stat stat) == 0 && (stat.st_mode & FilePermissions.S_IFMT) != FilePermissions.S_IFREG)
+            bool isThere = Syscall.stat(target, out Stat old) == 0;
+            if (isThere && (old.st_mode & FilePermissions.S_IFMT) != FilePermissions.S_IFREG)
             {
                 throw new DiskOpenException($"The output '{path}' is there and is no regular file, so it cannot be replaced. Name a file.");
             }
@@ -56,6 +60,12 @@ internal sealed class OutputFile : IDisposable
             using SafeFileHandle handle = System.IO.File.OpenHandle(file.TemporaryPath, FileMode.CreateNew, FileAccess.Write);
             try
             {
+                // From the beginning: who may not read the file that is replaced may not read what is to replace it.
+                if (isThere && Syscall.fchmod((int)handle.DangerousGetHandle(), (old.st_mode & FilePermissions.ACCESSPERMS) | OwnMode) != 0)
+                {
+                    throw new IOException($"{Stdlib.strerror(Stdlib.GetLastError())}.");
+                }
+
                 RandomAccess.SetLength(handle, (long)sizeBytes);
                 return file;
             }
@@ -79,7 +89,7 @@ internal sealed class OutputFile : IDisposable
         using (SafeFileHandle file = System.IO.File.OpenHandle(TemporaryPath, FileMode.Open, FileAccess.ReadWrite))
         {
             RandomAccess.SetLength(file, (long)lengthBytes);
-            // Who replaces a file that only some may read does not want all to read the next one.
+            // All of it, and as it is now.
             if (Syscall.stat(_path, out Stat old) == 0
                 && Syscall.fchmod((int)file.DangerousGetHandle(), old.st_mode & FilePermissions.ALLPERMS) != 0)
             {

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Mono.Unix.Native;
 
 namespace VirtioBlkFlow.Disks.Health;
 
@@ -27,7 +28,8 @@ public sealed class HealthFile(string path) : IHealthSource
     {
         try
         {
-            using FileStream file = System.IO.File.OpenRead(path);
+            using SafeFileHandle handle = OpenToRead();
+            using FileStream file = new(handle, FileAccess.Read, bufferSize: 0);
             byte[] bytes = new byte[MostBytes];
             int count = file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
             return count == bytes.Length
@@ -38,6 +40,15 @@ public sealed class HealthFile(string path) : IHealthSource
         {
             return new HealthReading { Obstacle = exception.Message };
         }
+    }
+
+    // A pipe without a writer would keep its reader waiting, and with it whoever waits for the monitor: the start or the end of the program.
+    private SafeFileHandle OpenToRead()
+    {
+        int descriptor = Syscall.open(path, OpenFlags.O_RDONLY | OpenFlags.O_NONBLOCK | OpenFlags.O_CLOEXEC);
+        return descriptor >= 0
+            ? new SafeFileHandle(descriptor, ownsHandle: true)
+            : throw new IOException($"'{path}' cannot be opened: {Stdlib.strerror(Stdlib.GetLastError())}.");
     }
 
     private HealthReading Parse(string text)

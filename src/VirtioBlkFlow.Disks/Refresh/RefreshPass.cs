@@ -120,6 +120,15 @@ internal sealed unsafe class RefreshPass : IDiskCompletions, IAgendaEntry, IDisp
         }
     }
 
+    /// <summary>A turn of the thread ends: what is below may hold something back for some time, and is told again until the piece has ended.</summary>
+    public void EndTurn()
+    {
+        if (_isHurried)
+        {
+            Hurry();
+        }
+    }
+
     /// <summary>An operation of its queue has ended.</summary>
     public void OnIoCompleted(int slot, int result) => _queue.OnIoCompleted(slot, result);
 

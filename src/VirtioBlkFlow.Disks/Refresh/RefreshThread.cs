@@ -144,6 +144,7 @@ internal sealed class RefreshThread
                 }
             }
             while (count == completions.Length);
+            pass.EndTurn();
         }
     }
 

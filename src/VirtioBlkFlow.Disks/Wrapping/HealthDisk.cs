@@ -12,6 +12,7 @@ public sealed class HealthDisk : WrappingDisk
     // Fixed at construction.
     private readonly HealthMonitor _monitor;
     private readonly HealthPolicy? _policy;
+    private readonly bool _hasLifetime;
 
     // Replaced as a whole by Refresh on the control path, read by every queue.
     private volatile DiskProperties _properties;
@@ -22,6 +23,8 @@ public sealed class HealthDisk : WrappingDisk
     {
         _monitor = monitor;
         _policy = policy;
+        // Once and for all: a lifetime that becomes known later is nothing that a driver was offered.
+        _hasLifetime = Lifetime is { IsDefined: true };
         _properties = WithLifetime(inner.Properties);
     }
 
@@ -110,7 +113,7 @@ public sealed class HealthDisk : WrappingDisk
         return true;
     }
 
-    private DiskProperties WithLifetime(DiskProperties properties) => properties with { HasLifetime = Lifetime is { IsDefined: true } };
+    private DiskProperties WithLifetime(DiskProperties properties) => properties with { HasLifetime = _hasLifetime };
 
     // Owned by the queue's thread.
     private sealed class Queue(HealthPolicy policy, IDiskQueue inner, IDiskCompletions completions) : IDiskQueue

@@ -92,19 +92,31 @@ public class StreamTests
         (await Vblkflow.EndOfAsync(program)).AssertRefusedWith(Interrupted, "signal");
     }
 
-    [Fact]
-    public async Task When_nobody_reads_its_stdout_it_says_so_and_tells_the_guest_no_lies()
+    [Theory]
+    [InlineData("exec \"$0\" \"$@\" >/dev/full")]
+    // A pipe that was closed by its only reader.
+    [InlineData("mkfifo pipe; exec 3<>pipe; exec \"$0\" \"$@\" >pipe 3<&-")]
+    public async Task When_nobody_reads_its_stdout_it_says_so_and_tells_the_guest_no_lies(string script)
     {
         using TestFolder folder = new();
-        // A stdout that was closed from the start.
         await using ChildProcess program = await ListeningSocket.StartListenerAsync(
             folder,
             Vblkflow.SocketName,
-            () => ChildProcess.Start("sh", ["-c", "exec \"$0\" \"$@\" >/dev/full", RepoPaths.Daemon, .. Arguments(folder)]));
+            () => ChildProcess.Start("sh", ["-c", script, RepoPaths.Daemon, .. Arguments(folder)], folder: folder.FullName));
         using FrontendSession session = Open(folder);
         WriteOut(session, position: 0, "lost\n");
         SetIndex(session, OutProducer, new RingIndex(5));
         (await Vblkflow.EndOfAsync(program)).AssertRefusedWith(ProgramEnd.Failure, "stdout");
+    }
+
+    [Theory]
+    [InlineData("exec \"$0\" \"$@\" </")]
+    [InlineData("exec \"$0\" \"$@\" 0>only-for-writing")]
+    public async Task When_its_stdin_cannot_be_read_it_says_so(string script)
+    {
+        using TestFolder folder = new();
+        await using ChildProcess program = ChildProcess.Start("sh", ["-c", script, RepoPaths.Daemon, .. Arguments(folder)], folder: folder.FullName);
+        (await Vblkflow.EndOfAsync(program)).AssertRefusedWith(ProgramEnd.Failure, "stdin");
     }
 
     private static string[] Arguments(TestFolder folder, params string[] more) =>

@@ -63,6 +63,7 @@ public sealed class HealthTextTests
     [InlineData("file:/x,refresh=1M,refresh-rewrite,lock=off", "leave out lock=off")]
     [InlineData("file:/x,refresh=1M,refresh-rewrite,zone-size=1M", "in sequence only")]
     [InlineData("memory:1M,shm=x,refresh=1M,refresh-rewrite", "leave out shm")]
+    [InlineData("memory:1M,memfd=5,refresh=1M,refresh-rewrite", "leave out memfd")]
     public void What_is_wrong_is_refused_with_what_is_right(string text, string named) =>
         Assert.Contains(named, Assert.Throws<SpecException>(() => Read(text)).Message, StringComparison.Ordinal);
 

@@ -343,6 +343,24 @@ public sealed class ExchangeDiskTests
     }
 
     [Fact]
+    public void What_replaces_a_file_is_never_for_more_than_may_read_that()
+    {
+        using var folder = new ExchangeFolder([1]);
+        File.WriteAllBytes(folder.OutputPath, [7]);
+        Assert.Equal(0, Syscall.chmod(folder.OutputPath, FilePermissions.S_IRUSR));
+        using ExchangeDisk disk = Open(folder);
+        string part = Assert.Single(Directory.EnumerateFiles(Path.GetDirectoryName(folder.OutputPath)!, ".output.*.part"));
+        Assert.Equal(FilePermissions.S_IRUSR | FilePermissions.S_IWUSR, ModeOf(part));
+        using (var bench = new DiskBench(disk, IoEngineKind.Threads))
+        {
+            Assert.Equal(Done, WriteStatus(bench, ExchangeLayoutTests.Mark(1, 1, 0)));
+        }
+
+        disk.SaveOutput();
+        Assert.Equal(FilePermissions.S_IRUSR, ModeOf(folder.OutputPath));
+    }
+
+    [Fact]
     public void An_input_that_somebody_writes_is_refused_unless_that_is_meant()
     {
         using var folder = new ExchangeFolder(new byte[512]);
@@ -358,6 +376,12 @@ public sealed class ExchangeDiskTests
         using var folder = new ExchangeFolder(new byte[1000]);
         Assert.Throws<DiskOpenException>(() => ExchangeDisk.Open(folder.Options with { InputSectors = 1 }));
         folder.AssertHolds("input");
+    }
+
+    private static FilePermissions ModeOf(string path)
+    {
+        Assert.Equal(0, Syscall.stat(path, out Stat stat));
+        return stat.st_mode & FilePermissions.ALLPERMS;
     }
 
     // 8 sectors of input, 16 of output, the status page.

@@ -44,6 +44,28 @@ public sealed class ExchangeLayoutTests
         Assert.Contains(words, refusal.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(18014398509481975ul * 512, null)]
+    [InlineData(0ul, 18014398509481975ul)]
+    public void The_largest_that_fits_is_a_file_that_can_be(ulong outputBytes, ulong? status)
+    {
+        foreach (ulong less in Enumerable.Range(0, 24).Select(sectors => (ulong)sectors))
+        {
+            ExchangeLayout? layout = null;
+            try
+            {
+                layout = ExchangeLayout.Create(0, outputBytes: outputBytes - Math.Min(outputBytes, less * 512), statusSector: status - less);
+            }
+            catch (DiskOpenException)
+            {
+                // Too much, and said so.
+            }
+
+            Assert.True(layout is null || layout.SectorCount <= long.MaxValue / 512, $"{less} less: {layout}");
+            Assert.True(layout is not null || less < 16, $"{less} less is not too much.");
+        }
+    }
+
     [Fact]
     public void The_header_says_where_things_are()
     {

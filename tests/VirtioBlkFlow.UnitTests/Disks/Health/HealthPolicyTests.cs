@@ -161,6 +161,17 @@ public sealed class HealthPolicyTests
     }
 
     [Fact]
+    public void A_lifetime_that_becomes_known_later_is_not_offered_in_the_middle()
+    {
+        _source.Next = HealthReading.FromPercent(null, null, 20);
+        using HealthDisk disk = Open([new(HealthQuantity.Temperature, 70)], []);
+        Tell(disk, HealthReading.FromPercent(42, 100, 20));
+        _inner.NewCapacityBytes = 1 << 20;
+        disk.Refresh();
+        Assert.Equal((false, 1ul << 20), (disk.Properties.HasLifetime, disk.Properties.CapacityBytes));
+    }
+
+    [Fact]
     public void A_temperature_alone_is_no_lifetime()
     {
         _source.Next = HealthReading.FromPercent(null, null, 20);

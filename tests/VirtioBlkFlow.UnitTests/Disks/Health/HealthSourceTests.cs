@@ -1,3 +1,4 @@
+using Mono.Unix.Native;
 using VirtioBlkFlow.Disks.File;
 using VirtioBlkFlow.Disks.Health;
 using VirtioBlkFlow.UnitTests.Device;
@@ -159,6 +160,18 @@ public sealed class HealthSourceTests : IDisposable
         Assert.NotNull(new HealthFile("/nowhere/health").Read().Obstacle);
         Assert.NotNull(new HealthFile("/").Read().Obstacle);
         Assert.Contains("too long", new HealthFile("/dev/zero").Read().Obstacle, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_pipe_without_a_writer_is_an_obstacle_and_keeps_nobody_waiting()
+    {
+        string path = Path.Combine(_sysfs.Root, "pipe");
+        Assert.Equal(0, Syscall.mkfifo(path, FilePermissions.S_IRUSR | FilePermissions.S_IWUSR));
+        var file = new HealthFile(path);
+        Assert.NotNull(Eventually.Returns(file.Read, "a pipe that nobody writes").Obstacle);
+        // One that is open and says nothing.
+        using FileStream writer = File.Open(path, FileMode.Open, FileAccess.ReadWrite);
+        Assert.NotNull(Eventually.Returns(file.Read, "a pipe of a silent writer").Obstacle);
     }
 
     private IHealthSource? Find(DeviceNumber device, ReadNvmePage? readPage = null) =>

@@ -1,9 +1,11 @@
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Engine;
 using VirtioBlkFlow.Disks.Memory;
+using VirtioBlkFlow.Disks.Nbd;
 using VirtioBlkFlow.Disks.Refresh;
 using VirtioBlkFlow.Disks.Wrapping;
 using VirtioBlkFlow.UnitTests.Device;
+using VirtioBlkFlow.UnitTests.Disks.Nbd;
 using VirtioBlkFlow.UnitTests.Disks.Wrapping;
 using VirtioBlkFlow.UnitTests.Virtio;
 using Xunit;
@@ -74,6 +76,30 @@ public sealed class RefreshDiskTests(ITestOutputHelper output)
             "the write goes on");
         Eventually.Holds(() => hanging.HitCount >= 2, "another read hangs");
         disk.Dispose();
+    }
+
+    [Theory]
+    [MemberData(nameof(Engines))]
+    public void A_server_that_is_silent_does_not_keep_one_that_is_told_to_stop(IoEngineKind engine)
+    {
+        bool isSilent = false;
+        using ScriptedNbdServer server = new ScriptedNbdServer
+        {
+            Script = (_, request) => request.Command == NbdCommand.NBD_CMD_READ && Volatile.Read(ref isSilent) ? ScriptedAnswer.Nothing : ScriptedAnswer.Serve,
+        }.Start();
+        // Longer than any test has patience.
+        TimeSpan never = TimeSpan.FromHours(1);
+        using var disk = new RefreshDisk(
+            NbdDisk.Open(server.Options with { Timeout = never, Reconnect = never, DrainPatience = TimeSpan.FromMilliseconds(50) }),
+            new RefreshOptions(ulong.MaxValue, engine));
+        disk.Start(rewrite: false);
+        Eventually.Holds(() => disk.Status is { State: RefreshState.Finished, ReadBytes: ScriptedNbdServer.SizeBytes }, "it has read all");
+        Volatile.Write(ref isSilent, true);
+        int before = server.Requests.Count;
+        disk.Start(rewrite: false);
+        Eventually.Holds(() => server.Requests.Count > before, "a read waits for an answer");
+        disk.Stop();
+        Eventually.Holds(() => disk.Status.State == RefreshState.Stopped, "it has stopped");
     }
 
     [Fact]
