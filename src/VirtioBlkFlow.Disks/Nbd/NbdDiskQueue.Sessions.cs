@@ -44,7 +44,6 @@ internal sealed unsafe partial class NbdDiskQueue
         if (_drainSinceNs == 0)
         {
             _drainSinceNs = now;
-            SetTimer((long)DrainPatience.TotalNanoseconds);
         }
 
         if (_link.Session == null && _pool.IsDown)
@@ -55,8 +54,10 @@ internal sealed unsafe partial class NbdDiskQueue
         }
 
         long quietNs = now - Math.Max(_drainSinceNs, _link.Session == null ? 0 : _link.LastProgressNs);
-        if (quietNs < DrainPatience.TotalNanoseconds || _link.IsFailing)
+        long leftNs = (long)DrainPatience.TotalNanoseconds - quietNs;
+        if (leftNs > 0 || _link.IsFailing)
         {
+            SetTimer(leftNs);
             return false;
         }
 
@@ -83,7 +84,8 @@ internal sealed unsafe partial class NbdDiskQueue
             return;
         }
 
-        if (_link.Session != null && _link.InFlight > 0
+        // Without replies to come there may still be something to be sent.
+        if (_link.Session != null && !_link.IsQuiet
             && _agenda.NowNs - _link.LastProgressNs >= _disk.Options.Timeout.TotalNanoseconds)
         {
             _link.Fail($"The server was silent for {_disk.Options.Timeout.TotalSeconds:0.###} s.");

@@ -288,9 +288,14 @@ internal sealed unsafe partial class NbdLink : ISocketUser, IDisposable
             ref NbdWork work = ref _works[slot];
             work.IsSending = false;
             // Its reply was faster than the end of what was sent with it.
-            if (work.HasReply && _failure == null)
+            if (work.HasReply)
             {
                 _owner.OnReply(slot);
+                // With the link all of them have ended: some for good.
+                if (_session == null || _failure != null)
+                {
+                    return;
+                }
             }
         }
 

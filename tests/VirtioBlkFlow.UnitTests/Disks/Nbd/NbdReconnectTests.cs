@@ -69,6 +69,67 @@ public sealed class NbdReconnectTests
 
     [Theory]
     [MemberData(nameof(Engines))]
+    public void A_server_that_answers_a_write_before_it_has_read_it_and_reads_no_more_is_given_up(IoEngineKind engine)
+    {
+        using ScriptedNbdServer server = new ScriptedNbdServer().Start();
+        server.Negotiate = connection =>
+        {
+            bool agreed = connection.NegotiateProperly();
+            if (connection.Number == 1)
+            {
+                // Nothing is outstanding any more, and the data is still to be sent.
+                ScriptedRequest request = connection.ReceiveHeader();
+                connection.Send(connection.Done(request));
+                SpinWait.SpinUntil(() => server.Connections > 1, Eventually.PatienceMs);
+            }
+
+            return agreed && connection.Number > 1;
+        };
+        using NbdDisk disk = NbdDisk.Open(server.Options with { Timeout = s_short });
+        using var bench = new DiskBench(disk, engine);
+        bench.Memory.Fill(0x77);
+        Assert.Equal(DiskOutcome.Done, bench.Transfer(DiskOperation.Write, 0, 0, 1, ScriptedNbdServer.SizeBytes));
+        Assert.Equal(-1, server.Image.AsSpan().IndexOfAnyExcept((byte)0x77));
+    }
+
+    [Theory]
+    [MemberData(nameof(Engines))]
+    public void Requests_that_were_answered_before_all_was_sent_end_once_when_the_last_connection_for_them_ends(IoEngineKind engine)
+    {
+        using ScriptedNbdServer server = new ScriptedNbdServer().Start();
+        server.Negotiate = connection =>
+        {
+            if (!connection.NegotiateProperly())
+            {
+                return false;
+            }
+
+            // Three writes go out together, and all are answered before the last, which no socket holds, is read.
+            ScriptedRequest[] requests = new ScriptedRequest[3];
+            for (int i = 0; i < requests.Length; i++)
+            {
+                requests[i] = connection.ReceiveHeader();
+                connection.Receive(i < 2 ? (int)requests[i].LengthBytes : 0);
+            }
+
+            connection.Send([.. connection.Error(requests[0], NBD_ESHUTDOWN), .. connection.Done(requests[1]), .. connection.Done(requests[2])]);
+            connection.Receive((int)requests[2].LengthBytes);
+            connection.Receive(1);
+            return false;
+        };
+        using NbdDisk disk = NbdDisk.Open(server.Options with { ServerKeepsWrites = true });
+        using var bench = new DiskBench(disk, engine);
+        // Without a connection, so that none goes ahead of the others.
+        bench.Start(0, DiskOperation.Write, 0, 0, 1, 4096);
+        bench.Start(1, DiskOperation.Write, 4096, 4096, 1, 4096);
+        bench.Start(2, DiskOperation.Write, 0, 0, 1, ScriptedNbdServer.SizeBytes);
+        Dictionary<int, DiskOutcome> outcomes = bench.Finish(3);
+        Assert.All(outcomes, one => Assert.Equal(DiskOutcome.Failed, one.Value));
+        Assert.InRange(server.Connections, 33, 34);
+    }
+
+    [Theory]
+    [MemberData(nameof(Engines))]
     public void A_server_that_does_not_come_back_makes_requests_fail_until_it_does(IoEngineKind engine)
     {
         var news = new ConcurrentQueue<NbdNews>();
@@ -183,6 +244,30 @@ public sealed class NbdReconnectTests
             go.Wait();
             return ScriptedAnswer.Serve;
         }
+    }
+
+    [Theory]
+    [MemberData(nameof(Engines))]
+    public void A_queue_that_drains_does_not_wait_longer_for_a_server_that_hangs_after_an_answer(IoEngineKind engine)
+    {
+        using var go = new ManualResetEventSlim();
+        using ScriptedNbdServer server = new ScriptedNbdServer
+        {
+            Script = (_, request) =>
+            {
+                go.Wait();
+                return request.OffsetBytes == 0 ? ScriptedAnswer.Serve : ScriptedAnswer.Nothing;
+            },
+        }.Start();
+        using NbdDisk disk = NbdDisk.Open(server.Options with { Timeout = TimeSpan.FromHours(1), Reconnect = TimeSpan.FromHours(1), DrainPatience = 3 * s_short });
+        using var bench = new DiskBench(disk, engine);
+        bench.Start(0, DiskOperation.Read, 0, 0, 1, 4096);
+        bench.Start(1, DiskOperation.Read, 4096, 4096, 1, 4096);
+        bench.Reap();
+        // From here on its patience counts, and the answer comes after that.
+        Assert.False(bench.EndHeld());
+        go.Set();
+        Assert.Equal(DiskOutcome.Failed, bench.Drain(2)[1]);
     }
 
     [Fact]
