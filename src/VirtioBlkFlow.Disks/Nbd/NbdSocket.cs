@@ -139,8 +139,9 @@ internal sealed unsafe class NbdSocket : IDisposable
         {
             return Dns.GetHostAddresses(address.Host).Select(found => new IPEndPoint(found, address.Port));
         }
-        catch (SocketException exception)
+        catch (Exception exception) when (exception is SocketException or ArgumentException)
         {
+            // The latter for what can be no host: 0.0.0.0, or a name of too many characters.
             throw new IOException($"'{address.Host}' cannot be found: {exception.Message}.", exception);
         }
     }
