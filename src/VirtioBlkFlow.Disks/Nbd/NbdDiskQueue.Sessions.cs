@@ -53,7 +53,8 @@ internal sealed unsafe partial class NbdDiskQueue
             return true;
         }
 
-        long quietNs = now - Math.Max(_drainSinceNs, _link.Session == null ? 0 : _link.LastProgressNs);
+        // Who waits for a turn waits for what others have asked.
+        long quietNs = now - Math.Max(_drainSinceNs, _link.Session == null ? _pool.LastProgressNs : _link.LastProgressNs);
         long leftNs = (long)DrainPatience.TotalNanoseconds - quietNs;
         if (leftNs > 0 || _link.IsFailing)
         {
@@ -117,7 +118,15 @@ internal sealed unsafe partial class NbdDiskQueue
         _link.Dispose();
     }
 
-    void INbdLinkOwner.OnProgress() => Pump();
+    void INbdLinkOwner.OnProgress()
+    {
+        if (_pool.HasWaiters)
+        {
+            _pool.NoteProgress(_link.LastProgressNs);
+        }
+
+        Pump();
+    }
 
     void INbdLinkOwner.OnFailed(NbdSession session, string reason)
     {

@@ -41,6 +41,9 @@ internal sealed partial class NbdPool : IDisposable
     private volatile int _sizeVersion;
     private long _downSince;
 
+    // Written by who has a session while others wait for one, read by those. As agendas count, in nanoseconds.
+    private long _lastProgressNs;
+
     /// <param name="options">How the server is used.</param>
     /// <param name="durability">Hears of losses.</param>
     /// <param name="findFault">What makes an export none of this disk, as a sentence; null for nothing.</param>
@@ -72,6 +75,12 @@ internal sealed partial class NbdPool : IDisposable
             }
         }
     }
+
+    /// <summary>When, while somebody waited, the server last gave a sign of life to somebody who had a session; as agendas count. From any thread.</summary>
+    public long LastProgressNs => Volatile.Read(ref _lastProgressNs);
+
+    /// <summary>The server has given a sign of life. From any thread, without a lock.</summary>
+    public void NoteProgress(long nowNs) => Volatile.Write(ref _lastProgressNs, nowNs);
 
     /// <summary>Whether there is no session at all. From any thread, without a lock.</summary>
     public bool IsDown => _count == 0;

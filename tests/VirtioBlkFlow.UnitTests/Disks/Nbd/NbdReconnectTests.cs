@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Engine;
 using VirtioBlkFlow.Disks.Nbd;
@@ -183,6 +184,30 @@ public sealed class NbdReconnectTests
     }
 
     [Theory]
+    [MemberData(nameof(Engines))]
+    public void A_server_that_hangs_is_given_up_although_more_and_more_is_asked_of_it(IoEngineKind engine)
+    {
+        using ScriptedNbdServer server = new ScriptedNbdServer
+        {
+            Script = (connection, _) => connection.Number == 1 ? ScriptedAnswer.Nothing : ScriptedAnswer.Serve,
+        }.Start();
+        bool isLost = false;
+        using NbdDisk disk = NbdDisk.Open(server.Options with { Timeout = s_short, OnNews = (news, _) => isLost |= news == NbdNews.Lost });
+        using var bench = new DiskBench(disk, engine);
+        int started = 0;
+        while (!isLost)
+        {
+            // There is time for a handful until the first has waited long enough.
+            Assert.True(started < 20, "It was not given up.");
+            bench.Start(started++, DiskOperation.Read, 0, 0, 1, 512);
+            long begun = Stopwatch.GetTimestamp();
+            bench.ReapUntil(() => Stopwatch.GetElapsedTime(begun) > s_short / 5);
+        }
+
+        Assert.All(bench.Finish(started), one => Assert.Equal(DiskOutcome.Done, one.Value));
+    }
+
+    [Theory]
     [InlineData(IoEngineKind.IoUring, false)]
     [InlineData(IoEngineKind.IoUring, true)]
     [InlineData(IoEngineKind.Threads, false)]
@@ -268,6 +293,39 @@ public sealed class NbdReconnectTests
         Assert.False(bench.EndHeld());
         go.Set();
         Assert.Equal(DiskOutcome.Failed, bench.Drain(2)[1]);
+    }
+
+    [Fact]
+    public void A_queue_that_drains_waits_for_its_turn_as_long_as_the_server_works_for_others()
+    {
+        // Longer than a busy machine keeps this thread from going on.
+        var patience = TimeSpan.FromSeconds(1);
+        using ScriptedNbdServer server = new ScriptedNbdServer
+        {
+            // One request of the first queue takes for ever, so that it keeps the only connection.
+            Script = (_, request) => request.Command == NbdCommand.NBD_CMD_TRIM ? ScriptedAnswer.Nothing : ScriptedAnswer.Serve,
+        }.Start();
+        server.Flags = (ushort)(server.Flags & ~NBD_FLAG_CAN_MULTI_CONN);
+        using NbdDisk disk = NbdDisk.Open(server.Options with { DrainPatience = patience });
+        using var one = new DiskBench(disk, IoEngineKind.Threads);
+        using var other = new DiskBench(disk, IoEngineKind.Threads);
+        one.StartRanges(0, DiskOperation.Discard, durable: false, new DiskRange(0, 512, false));
+        one.ReapUntil(() => !server.Requests.IsEmpty);
+        other.Start(0, DiskOperation.Read, 0, 0, 1, 512);
+        Assert.False(other.EndHeld());
+        long begun = Stopwatch.GetTimestamp();
+        for (int slot = 1; Stopwatch.GetElapsedTime(begun) < 1.2 * patience; slot++)
+        {
+            // A turn has more commands than this.
+            one.ReapUntil(() => Stopwatch.GetElapsedTime(begun) > slot * patience / 20);
+            one.Start(slot, DiskOperation.Read, 0, 0, 1, 512);
+            Assert.Single(one.Finish(1));
+            Assert.False(other.EndHeld());
+        }
+
+        Assert.Equal(0, other.Ended);
+        // From here on nobody is answered.
+        Assert.Equal(DiskOutcome.Failed, Assert.Single(other.Drain(1)).Value);
     }
 
     [Fact]
