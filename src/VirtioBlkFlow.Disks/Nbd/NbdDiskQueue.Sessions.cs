@@ -56,7 +56,12 @@ internal sealed unsafe partial class NbdDiskQueue
         // Who waits for a turn waits for what others have asked.
         long quietNs = now - Math.Max(_drainSinceNs, _link.Session == null ? _pool.LastProgressNs : _link.LastProgressNs);
         long leftNs = (long)DrainPatience.TotalNanoseconds - quietNs;
-        if (leftNs > 0 || _link.IsFailing)
+        if (_link.IsFailing)
+        {
+            return false;
+        }
+
+        if (leftNs > 0)
         {
             SetTimer(leftNs);
             return false;
