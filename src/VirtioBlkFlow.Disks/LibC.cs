@@ -40,6 +40,9 @@ internal static unsafe partial class LibC
     public const int AT_EMPTY_PATH = 0x1000;
     public const uint STATX_DIOALIGN = 0x2000;
 
+    // <poll.h>
+    public const int POLLRDHUP = 0x2000;
+
     // <sys/epoll.h>
     public const int EPOLL_CLOEXEC = 0x80000;
     public const int EPOLL_CTL_ADD = 1;
@@ -132,6 +135,9 @@ internal static unsafe partial class LibC
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int ioctl(int fd, nuint request, void* argument);
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int poll(int* descriptors, nuint count, int timeoutMs);
 
     [LibraryImport("libc", SetLastError = true)]
     public static partial int epoll_create1(int flags);

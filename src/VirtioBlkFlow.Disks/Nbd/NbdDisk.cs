@@ -26,7 +26,7 @@ public sealed class NbdDisk : IDisk
         NbdExport export = first.Export;
         _properties = PropertiesOf(export, options.ReadOnly);
         MaxPayloadBytes = MaxPayloadOf(export, _properties.LogicalBlockBytes);
-        Durability = new NbdDurability(export.CanFlush && !_properties.ReadOnly && !options.ServerKeepsWrites);
+        Durability = new NbdDurability(!_properties.ReadOnly && !options.ServerKeepsWrites);
         Pool = new NbdPool(options, Durability, FindChange, first);
     }
 
@@ -187,7 +187,7 @@ public sealed class NbdDisk : IDisk
             }
             else
             {
-                Pool.Replace(session);
+                Pool.Replace(old, session);
             }
 
             return session.Export;
@@ -196,7 +196,7 @@ public sealed class NbdDisk : IDisk
         {
             if (old != null)
             {
-                Pool.Replace(null);
+                Pool.Replace(old, null);
             }
 
             return null;

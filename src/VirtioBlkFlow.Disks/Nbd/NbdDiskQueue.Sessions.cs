@@ -44,7 +44,6 @@ internal sealed unsafe partial class NbdDiskQueue
         if (_drainSinceNs == 0)
         {
             _drainSinceNs = now;
-            SetTimer((long)DrainPatience.TotalNanoseconds);
         }
 
         if (_link.Session == null && _pool.IsDown)
@@ -54,9 +53,17 @@ internal sealed unsafe partial class NbdDiskQueue
             return true;
         }
 
-        long quietNs = now - Math.Max(_drainSinceNs, _link.Session == null ? 0 : _link.LastProgressNs);
-        if (quietNs < DrainPatience.TotalNanoseconds || _link.IsFailing)
+        // Who waits for a turn waits for what others have asked.
+        long quietNs = now - Math.Max(_drainSinceNs, _link.Session == null ? _pool.LastProgressNs : _link.LastProgressNs);
+        long leftNs = (long)DrainPatience.TotalNanoseconds - quietNs;
+        if (_link.IsFailing)
         {
+            return false;
+        }
+
+        if (leftNs > 0)
+        {
+            SetTimer(leftNs);
             return false;
         }
 
@@ -83,7 +90,8 @@ internal sealed unsafe partial class NbdDiskQueue
             return;
         }
 
-        if (_link.Session != null && _link.InFlight > 0
+        // Without replies to come there may still be something to be sent.
+        if (_link.Session != null && !_link.IsQuiet
             && _agenda.NowNs - _link.LastProgressNs >= _disk.Options.Timeout.TotalNanoseconds)
         {
             _link.Fail($"The server was silent for {_disk.Options.Timeout.TotalSeconds:0.###} s.");
@@ -115,7 +123,15 @@ internal sealed unsafe partial class NbdDiskQueue
         _link.Dispose();
     }
 
-    void INbdLinkOwner.OnProgress() => Pump();
+    void INbdLinkOwner.OnProgress()
+    {
+        if (_pool.HasWaiters)
+        {
+            _pool.NoteProgress(_link.LastProgressNs);
+        }
+
+        Pump();
+    }
 
     void INbdLinkOwner.OnFailed(NbdSession session, string reason)
     {

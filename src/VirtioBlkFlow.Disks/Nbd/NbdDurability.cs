@@ -124,7 +124,12 @@ internal sealed class NbdDurability
         }
 
         bool loses = !_isLost && IsDirty;
-        _isLost |= loses;
+        // Written only if it is so: somebody else may write it at this moment.
+        if (loses)
+        {
+            _isLost = true;
+        }
+
         return (true, loses);
     }
 

@@ -63,15 +63,15 @@ internal sealed unsafe partial class NbdLink
 
     private void OnReceived(int bytes)
     {
+        uint data = Math.Min((uint)bytes, _dataLeft);
+        // First: what the data ends may end the link, and then nothing that came over it counts.
+        _headEnd += bytes - (int)data;
         if (_dataLeft > 0)
         {
-            uint data = Math.Min((uint)bytes, _dataLeft);
             TakeData(data);
-            bytes -= (int)data;
         }
 
-        _headEnd += bytes;
-        while (_failure == null && _dataLeft == 0 && TryUnderstand())
+        while (_session != null && _failure == null && _dataLeft == 0 && TryUnderstand())
         {
         }
     }

@@ -76,7 +76,10 @@ internal sealed unsafe partial class NbdLink : ISocketUser, IDisposable
     /// <summary>Commands without a reply.</summary>
     public int InFlight { get; private set; }
 
-    /// <summary>When something was sent or received last, or the session was taken; as the agenda counts.</summary>
+    /// <summary>
+    /// When the server last gave a sign of life, or began to be waited for; as the agenda counts. It gives one with what it says, and when it
+    /// reads so that more can be sent of what did not fit; not with what a socket takes at once.
+    /// </summary>
     public long LastProgressNs { get; private set; }
 
     /// <summary>Whether it is reporting replies: what is to be done is done when it has.</summary>
@@ -110,11 +113,13 @@ internal sealed unsafe partial class NbdLink : ISocketUser, IDisposable
     /// <summary>Sends what there is to send.</summary>
     public void Send()
     {
+        bool wasQuiet = IsQuiet;
         if (_session == null || _isSending || _failure != null || (_sendCount == 0 && !Fill()))
         {
             return;
         }
 
+        LastProgressNs = wasQuiet ? _engine.Agenda.NowNs : LastProgressNs;
         _isSending = true;
         _memory->ToSend.Pieces = _sendNext;
         _memory->ToSend.PieceCount = (nuint)_sendCount;
@@ -191,15 +196,18 @@ internal sealed unsafe partial class NbdLink : ISocketUser, IDisposable
     private void GoOn(int token, int bytes)
     {
         // An interruption is no sign of life.
-        LastProgressNs = bytes > 0 ? _engine.Agenda.NowNs : LastProgressNs;
+        bool isAlive = bytes > 0;
         if (token == SendToken)
         {
             OnSent(bytes);
+            isAlive &= _sendCount > 0;
         }
         else
         {
             OnReceived(bytes);
         }
+
+        LastProgressNs = isAlive ? _engine.Agenda.NowNs : LastProgressNs;
 
         // Before anything is sent: what has been received makes no room for itself.
         if (_failure == null && _session != null && !_isReceiving && InFlight > 0)
@@ -288,9 +296,14 @@ internal sealed unsafe partial class NbdLink : ISocketUser, IDisposable
             ref NbdWork work = ref _works[slot];
             work.IsSending = false;
             // Its reply was faster than the end of what was sent with it.
-            if (work.HasReply && _failure == null)
+            if (work.HasReply)
             {
                 _owner.OnReply(slot);
+                // With the link all of them have ended: some for good.
+                if (_session == null || _failure != null)
+                {
+                    return;
+                }
             }
         }
 

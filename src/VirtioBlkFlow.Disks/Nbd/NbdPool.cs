@@ -15,18 +15,10 @@ internal sealed class NbdWaiter(Action notify)
 /// <summary>
 /// The sessions of a disk. Queues take one while they have requests and give it back between them; if there are fewer than queues, they take
 /// turns. One thread makes new ones, and makes one again when none is left, so that nobody else ever waits for a server. All under one lock, which
-/// is held for a few instructions.
+/// is held for a few instructions. Here is who has which session; the other part is about making them.
 /// </summary>
-internal sealed class NbdPool : IDisposable
+internal sealed partial class NbdPool : IDisposable
 {
-    // Between attempts to connect: doubled from the first to the last. Arbitrary: a server that restarts is found soon, one that is gone
-    // costs next to nothing.
-    private const int FirstPauseMs = 20;
-    private const int LongestPauseMs = 2000;
-
-    // Longest time for an attempt. Arbitrary: a host that is there answers within it.
-    private static readonly TimeSpan s_longestAttempt = TimeSpan.FromSeconds(10);
-
     // Fixed at construction.
     private readonly NbdDiskOptions _options;
     private readonly NbdDurability _durability;
@@ -35,11 +27,10 @@ internal sealed class NbdPool : IDisposable
 
     // Under the lock.
     private readonly object _lock = new();
+    private readonly List<NbdSession> _sessions = new(NbdDiskOptions.MostConnections);
     private readonly Stack<NbdSession> _parked = new();
     private readonly LinkedList<NbdWaiter> _waiters = new();
     private int _limit;
-    private int _failures;
-    private Thread? _connector;
     private bool _isStopping;
     private bool _isGivenUpSaid;
     private string _lastFailure = "";
@@ -49,6 +40,9 @@ internal sealed class NbdPool : IDisposable
     private volatile int _waiterCount;
     private volatile int _sizeVersion;
     private long _downSince;
+
+    // Written by who has a session while others wait for one, read by those. As agendas count, in nanoseconds.
+    private long _lastProgressNs;
 
     /// <param name="options">How the server is used.</param>
     /// <param name="durability">Hears of losses.</param>
@@ -60,12 +54,9 @@ internal sealed class NbdPool : IDisposable
         _durability = durability;
         _findFault = findFault;
         _limit = LimitOf(first);
-        _count = 1;
+        Enter(first);
         _parked.Push(first);
     }
-
-    /// <summary>How long one attempt to connect may take.</summary>
-    public static TimeSpan PatienceOf(NbdDiskOptions options) => options.Timeout < s_longestAttempt ? options.Timeout : s_longestAttempt;
 
     /// <summary>Whether somebody waits for a session. From any thread, without a lock.</summary>
     public bool HasWaiters => _waiterCount > 0;
@@ -84,6 +75,12 @@ internal sealed class NbdPool : IDisposable
             }
         }
     }
+
+    /// <summary>When, while somebody waited, the server last gave a sign of life to somebody who had a session; as agendas count. From any thread.</summary>
+    public long LastProgressNs => Volatile.Read(ref _lastProgressNs);
+
+    /// <summary>The server has given a sign of life. From any thread, without a lock.</summary>
+    public void NoteProgress(long nowNs) => Volatile.Write(ref _lastProgressNs, nowNs);
 
     /// <summary>Whether there is no session at all. From any thread, without a lock.</summary>
     public bool IsDown => _count == 0;
@@ -128,7 +125,7 @@ internal sealed class NbdPool : IDisposable
                     return session;
                 }
 
-                _count--;
+                Leave(session);
                 session.EndPolitely();
             }
 
@@ -198,21 +195,14 @@ internal sealed class NbdPool : IDisposable
     /// <param name="reason">Why, as a sentence.</param>
     public void Lose(NbdSession session, string reason)
     {
-        session.Dispose();
-        bool losesDurability = false;
-        bool isNew = false;
+        bool isNew;
+        bool losesDurability;
         lock (_lock)
         {
-            _count--;
+            Leave(session);
             _lastFailure = reason;
-            if (_durability.NoteLoss(session.Generation) is (true, var loses))
-            {
-                losesDurability = loses;
-                isNew = true;
-                CloseParked();
-                _onNewGeneration.ForEach(call => call());
-            }
-
+            isNew = TryEndGeneration(session.Generation, out losesDurability);
+            session.Dispose();
             // Who accepts connections and answers nothing is not asked again at once.
             _failures += session.HasAnswered ? 0 : 1;
             if (_count == 0)
@@ -225,15 +215,7 @@ internal sealed class NbdPool : IDisposable
             WakeConnector();
         }
 
-        if (isNew)
-        {
-            _options.OnNews?.Invoke(NbdNews.Lost, reason);
-        }
-
-        if (losesDurability)
-        {
-            _options.OnNews?.Invoke(NbdNews.DurabilityLost, reason);
-        }
+        TellLoss(isNew, losesDurability, reason);
     }
 
     /// <summary>The server has answered a request: it is really there.</summary>
@@ -280,26 +262,32 @@ internal sealed class NbdPool : IDisposable
     /// <summary>Takes one more session; closes it if there are enough.</summary>
     public void Add(NbdSession session)
     {
+        bool isNew;
+        bool losesDurability;
         lock (_lock)
         {
-            _count++;
+            isNew = TryNoticeEnd(out losesDurability);
+            Enter(session);
             Offer(session);
         }
+
+        TellLoss(isNew, losesDurability, Unnoticed);
     }
 
-    /// <summary>Puts another session into the place of one that was taken; null if there is none, and the one taken is closed.</summary>
-    public void Replace(NbdSession? session)
+    /// <summary>Puts another session, or none, into the place of one that was taken and is closed.</summary>
+    public void Replace(NbdSession old, NbdSession? session)
     {
         lock (_lock)
         {
+            Leave(old);
             if (session != null)
             {
                 _limit = LimitOf(session);
+                Enter(session);
                 Offer(session);
                 return;
             }
 
-            _count--;
             if (_count == 0)
             {
                 NoteDown();
@@ -307,21 +295,6 @@ internal sealed class NbdPool : IDisposable
 
             WakeConnector();
         }
-    }
-
-    /// <summary>Connects, for a session that counts already or never will.</summary>
-    /// <exception cref="IOException">Nobody answers, or nothing that makes sense.</exception>
-    /// <exception cref="DiskOpenException">There is no such export.</exception>
-    public NbdSession Connect()
-    {
-        NbdSession session = NbdSession.Connect(_options.Address!, PatienceOf(_options), _durability.Generation, _sizeVersion);
-        if (_findFault(session.Export) is { } fault)
-        {
-            session.EndPolitely();
-            throw new IOException(fault);
-        }
-
-        return session;
     }
 
     /// <summary>Ends all sessions. No queue is open any more.</summary>
@@ -333,6 +306,44 @@ internal sealed class NbdPool : IDisposable
             CloseParked();
             // It does not keep anybody waiting: what it is about to connect to, it closes again.
             Monitor.PulseAll(_lock);
+        }
+    }
+
+    private void Enter(NbdSession session)
+    {
+        _sessions.Add(session);
+        _count = _sessions.Count;
+    }
+
+    private void Leave(NbdSession session)
+    {
+        _sessions.Remove(session);
+        _count = _sessions.Count;
+    }
+
+    // Called with the lock. With the first session of a generation that is lost end all others of it.
+    private bool TryEndGeneration(long generation, out bool losesDurability)
+    {
+        (bool isNew, losesDurability) = _durability.NoteLoss(generation);
+        if (isNew)
+        {
+            CloseParked();
+            _onNewGeneration.ForEach(call => call());
+        }
+
+        return isNew;
+    }
+
+    private void TellLoss(bool isNew, bool losesDurability, string reason)
+    {
+        if (isNew)
+        {
+            _options.OnNews?.Invoke(NbdNews.Lost, reason);
+        }
+
+        if (losesDurability)
+        {
+            _options.OnNews?.Invoke(NbdNews.DurabilityLost, reason);
         }
     }
 
@@ -352,7 +363,7 @@ internal sealed class NbdPool : IDisposable
     {
         while (_parked.TryPop(out NbdSession? session))
         {
-            _count--;
+            Leave(session);
             session.EndPolitely();
         }
     }
@@ -362,7 +373,7 @@ internal sealed class NbdPool : IDisposable
     {
         if (_isStopping || !IsCurrent(session) || _count > _limit)
         {
-            _count--;
+            Leave(session);
             session.EndPolitely();
             WakeConnector();
             return;
@@ -378,98 +389,5 @@ internal sealed class NbdPool : IDisposable
         }
 
         _parked.Push(session);
-    }
-
-    private bool WantsConnection => !_isStopping && _count < _limit && (_waiters.Count > 0 || (_count == 0 && _onNewGeneration.Count > 0));
-
-    private void WakeConnector()
-    {
-        if (!WantsConnection)
-        {
-            return;
-        }
-
-        if (_connector == null)
-        {
-            _connector = new Thread(ConnectWhileWanted) { IsBackground = true, Name = "nbd-connect" };
-            _connector.Start();
-        }
-        else
-        {
-            Monitor.PulseAll(_lock);
-        }
-    }
-
-    private void ConnectWhileWanted()
-    {
-        lock (_lock)
-        {
-            while (WantsConnection)
-            {
-                if (_failures > 0)
-                {
-                    long until = Environment.TickCount64 + Math.Min(LongestPauseMs, FirstPauseMs << Math.Min(_failures, 10));
-                    while (!_isStopping && until - Environment.TickCount64 is > 0 and var left)
-                    {
-                        Monitor.Wait(_lock, (int)left);
-                    }
-                }
-
-                if (WantsConnection)
-                {
-                    ConnectOnce();
-                }
-            }
-
-            _connector = null;
-        }
-    }
-
-    // Called with the lock, which it lets go of while others may be waited for.
-    private void ConnectOnce()
-    {
-        NbdSession? session = null;
-        string failure = "";
-        Monitor.Exit(_lock);
-        try
-        {
-            session = Connect();
-        }
-        catch (Exception exception) when (exception is IOException or DiskOpenException)
-        {
-            // Tried again, after a pause. That the connection is lost has been said.
-            failure = exception.Message;
-        }
-        finally
-        {
-            Monitor.Enter(_lock);
-        }
-
-        if (session == null)
-        {
-            _failures++;
-            _lastFailure = failure;
-            if (_count > 0)
-            {
-                // The server takes no more of them: those there are have to do.
-                _limit = _count;
-            }
-            else
-            {
-                NoteDown();
-            }
-
-            return;
-        }
-
-        _count++;
-        _limit = LimitOf(session);
-        Offer(session);
-        if (Volatile.Read(ref _downSince) != 0)
-        {
-            Monitor.Exit(_lock);
-            _options.OnNews?.Invoke(NbdNews.Connected, "");
-            Monitor.Enter(_lock);
-        }
     }
 }

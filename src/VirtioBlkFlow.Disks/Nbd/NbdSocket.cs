@@ -126,6 +126,30 @@ internal sealed unsafe class NbdSocket : IDisposable
         }
     }
 
+    /// <summary>Whether one side has ended it, as far as this host has heard. From any thread; false once it is closed.</summary>
+    public bool HasEnded()
+    {
+        bool referenced = false;
+        try
+        {
+            _handle.DangerousAddRef(ref referenced);
+            // struct pollfd of <poll.h>: int fd, short events, short revents. Errors and ends are reported unasked.
+            int* descriptor = stackalloc int[2] { (int)_handle.DangerousGetHandle(), POLLRDHUP };
+            return poll(descriptor, 1, timeoutMs: 0) > 0;
+        }
+        catch (ObjectDisposedException)
+        {
+            return false;
+        }
+        finally
+        {
+            if (referenced)
+            {
+                _handle.DangerousRelease();
+            }
+        }
+    }
+
     public void Dispose() => _handle.Dispose();
 
     private static IEnumerable<EndPoint> EndPointsOf(NbdAddress address)
@@ -139,8 +163,9 @@ internal sealed unsafe class NbdSocket : IDisposable
         {
             return Dns.GetHostAddresses(address.Host).Select(found => new IPEndPoint(found, address.Port));
         }
-        catch (SocketException exception)
+        catch (Exception exception) when (exception is SocketException or ArgumentException)
         {
+            // The latter for what can be no host: 0.0.0.0, or a name of too many characters.
             throw new IOException($"'{address.Host}' cannot be found: {exception.Message}.", exception);
         }
     }

@@ -150,7 +150,7 @@ internal sealed unsafe class DiskBench : IDiskCompletions, IDisposable
         _outcomes.Clear();
     }
 
-    /// <summary>Waits so as a queue does that is to stop.</summary>
+    /// <summary>Waits so as a queue does that is to stop: it sleeps until something wakes it.</summary>
     public Dictionary<int, DiskOutcome> Drain(int count)
     {
         Deadline deadline = Deadline.In(PatienceMs);
@@ -159,7 +159,7 @@ internal sealed unsafe class DiskBench : IDiskCompletions, IDisposable
             Assert.False(deadline.HasPassed, $"{_outcomes.Count} of {count} requests ended within {PatienceMs} ms.");
             if (!EndHeld())
             {
-                _engine.Wait(1_000_000_000);
+                _engine.Wait((PatienceMs + 1) * 1_000_000L);
             }
 
             Reap();

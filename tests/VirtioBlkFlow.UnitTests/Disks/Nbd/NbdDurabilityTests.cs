@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Disks.Engine;
 using VirtioBlkFlow.Disks.Nbd;
+using VirtioBlkFlow.UnitTests.Device;
 using Xunit;
 using static VirtioBlkFlow.Disks.Nbd.NbdWire;
 
@@ -97,6 +98,85 @@ public sealed class NbdDurabilityTests
         server.DropAll();
         Assert.Equal(DiskOutcome.Failed, other.Flush());
         Assert.Equal(DiskOutcome.Failed, one.Flush());
+    }
+
+    [Fact]
+    public void A_flush_over_a_new_connection_does_not_hide_that_an_older_one_has_ended()
+    {
+        using ScriptedNbdServer server = new ScriptedNbdServer
+        {
+            Script = (connection, request) =>
+                connection.Number == 1 && request.Command == NbdCommand.NBD_CMD_READ ? ScriptedAnswer.Nothing : ScriptedAnswer.Serve,
+        }.Start();
+        using NbdDisk disk = NbdDisk.Open(server.Options);
+        using var one = new DiskBench(disk, IoEngineKind.IoUring);
+        using var other = new DiskBench(disk, IoEngineKind.Threads);
+        Change(one, DiskOperation.Write);
+        // The first connection is taken, and its queue has too much to do to notice its end.
+        one.Start(1, DiskOperation.Read, 0, 0, 1, 4096);
+        one.ReapUntil(() => server.Requests.Any(request => request.Command == NbdCommand.NBD_CMD_READ));
+        // As if the server had died and its successor were there already.
+        server.DropAll();
+        Assert.Equal(DiskOutcome.Failed, other.Flush());
+        Assert.Equal(DiskOutcome.Done, Assert.Single(one.Finish(1)).Value);
+        Assert.Equal(DiskOutcome.Failed, one.Flush());
+    }
+
+    [Fact]
+    public void What_a_server_has_not_flushed_that_once_had_nothing_to_flush_is_missed_too()
+    {
+        using ScriptedNbdServer server = new ScriptedNbdServer().Start();
+        ushort flags = server.Flags;
+        server.Flags = (ushort)(flags & ~(NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA));
+        using NbdDisk disk = NbdDisk.Open(server.Options);
+        using var bench = new DiskBench(disk, IoEngineKind.Threads);
+        Change(bench, DiskOperation.Write);
+        server.DropAll();
+        server.Flags = flags;
+        Assert.Equal(DiskOutcome.Done, bench.Flush());
+        Change(bench, DiskOperation.Write);
+        server.DropAll();
+        Assert.Equal(DiskOutcome.Failed, bench.Flush());
+    }
+
+    [Fact]
+    public void A_sync_that_failed_is_not_forgotten_because_a_connection_is_lost_at_that_moment()
+    {
+        var current = new NbdDurability(isWatched: true);
+        long losses = 0;
+        bool isOver = false;
+        var losing = new Thread(() =>
+        {
+            while (!Volatile.Read(ref isOver))
+            {
+                NbdDurability one = Volatile.Read(ref current);
+                one.NoteLoss(one.Generation);
+                Volatile.Write(ref losses, losses + 1);
+            }
+        });
+        losing.Start();
+        try
+        {
+            for (int round = 0; round < 300; round++)
+            {
+                Volatile.Write(ref current, new NbdDurability(isWatched: true));
+                WaitForLosses();
+                current.Lose();
+                WaitForLosses();
+                Assert.True(current.IsLost, $"Forgotten in round {round}.");
+            }
+        }
+        finally
+        {
+            Volatile.Write(ref isOver, true);
+            losing.Join();
+        }
+
+        void WaitForLosses()
+        {
+            long seen = Volatile.Read(ref losses);
+            Eventually.Holds(() => Volatile.Read(ref losses) > seen + 1, "the other thread goes on");
+        }
     }
 
     [Fact]

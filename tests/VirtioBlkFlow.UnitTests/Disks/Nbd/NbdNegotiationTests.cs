@@ -165,4 +165,15 @@ public sealed class NbdNegotiationTests
         NbdAddress nowhere = NbdAddress.Parse("nbd://127.0.0.1:1/x", out _)!;
         Assert.Throws<DiskOpenException>(() => NbdDisk.Open(new NbdDiskOptions { Address = nowhere, Timeout = patience }));
     }
+
+    [Theory]
+    [InlineData("0.0.0.0")]
+    [InlineData("::")]
+    [InlineData("no host")]
+    [InlineData("much")]
+    public void A_host_there_cannot_be_is_an_address_that_cannot_be_opened(string host)
+    {
+        host = host == "much" ? new string('a', 300) : host;
+        Assert.Throws<DiskOpenException>(() => NbdDisk.Open(new NbdDiskOptions { Address = new NbdAddress("", null, host, 1) }));
+    }
 }

@@ -45,6 +45,11 @@ public sealed class NbdReplyTests(ITestOutputHelper output)
         ["more than the request"] = request => ScriptedConnection.DataChunk(request, DiskOffset, new byte[ReadBytes + 1], isLast: false),
         ["much more than the request"] = request => Length(ScriptedConnection.DataChunk(request, DiskOffset, new byte[16], isLast: false), uint.MaxValue),
         ["less than the request"] = request => ScriptedConnection.DataChunk(request, DiskOffset, new byte[ReadBytes - 512], isLast: true),
+        ["less than the request, and more behind it"] = request =>
+        [
+            .. ScriptedConnection.DataChunk(request, DiskOffset, new byte[ReadBytes - 512], isLast: true),
+            .. ScriptedConnection.DataChunk(request, DiskOffset, new byte[512], isLast: true),
+        ],
         ["nothing at all"] = request => ScriptedConnection.Chunk(request, NBD_REPLY_TYPE_NONE, [], isLast: true),
         ["twice"] = request =>
         [

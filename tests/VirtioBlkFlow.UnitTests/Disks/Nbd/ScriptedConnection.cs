@@ -41,17 +41,26 @@ internal sealed class ScriptedConnection(ScriptedNbdServer server, Socket socket
     /// <summary>Null if the client takes leave.</summary>
     public ScriptedRequest? ReceiveRequest()
     {
+        ScriptedRequest request = ReceiveHeader();
+        return request.Command switch
+        {
+            NbdCommand.NBD_CMD_DISC => null,
+            NbdCommand.NBD_CMD_WRITE => request with { Data = Receive((int)request.LengthBytes) },
+            _ => request,
+        };
+    }
+
+    /// <summary>A command without the data of a write, which comes next.</summary>
+    public ScriptedRequest ReceiveHeader()
+    {
         byte[] header = Receive(RequestBytes);
-        var command = (NbdCommand)BinaryPrimitives.ReadUInt16BigEndian(header.AsSpan(6));
-        uint lengthBytes = BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(24));
-        byte[] data = command == NbdCommand.NBD_CMD_WRITE ? Receive((int)lengthBytes) : [];
-        return command == NbdCommand.NBD_CMD_DISC ? null : new ScriptedRequest(
-            command,
+        return new ScriptedRequest(
+            (NbdCommand)BinaryPrimitives.ReadUInt16BigEndian(header.AsSpan(6)),
             BinaryPrimitives.ReadUInt16BigEndian(header.AsSpan(4)),
             BinaryPrimitives.ReadUInt64BigEndian(header.AsSpan(8)),
             BinaryPrimitives.ReadUInt64BigEndian(header.AsSpan(16)),
-            lengthBytes,
-            data);
+            BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(24)),
+            []);
     }
 
     /// <summary>Does it and answers.</summary>
