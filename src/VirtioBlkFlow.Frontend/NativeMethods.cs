@@ -10,6 +10,7 @@ internal static unsafe partial class NativeMethods
     public const uint MFD_ALLOW_SEALING = 2;
 
     // <fcntl.h>
+    public const int O_CLOEXEC = 0x80000;
     public const int F_ADD_SEALS = 1033;
     public const int F_SEAL_SHRINK = 2;
     public const int F_SEAL_GROW = 4;
@@ -64,6 +65,9 @@ internal static unsafe partial class NativeMethods
         public uint UserId;
         public uint GroupId;
     }
+
+    [LibraryImport("libc", SetLastError = true)]
+    public static partial int pipe2(int* ends, int flags);
 
     [LibraryImport("libc", EntryPoint = "clock_gettime", SetLastError = true)]
     public static partial int ClockGetTime(int clock, TimeSpec* time);

@@ -1,5 +1,4 @@
 using Microsoft.Win32.SafeHandles;
-using Mono.Unix.Native;
 
 namespace VirtioBlkFlow.Frontend.Protocol;
 
@@ -52,10 +51,18 @@ public static class DeviceState
         Require(frontend.CheckDeviceState(), "CHECK_DEVICE_STATE after loading");
     }
 
-    private static (SafeFileHandle Reader, SafeFileHandle Writer) OpenPipe() =>
-        Syscall.pipe(out int reader, out int writer) == 0
-            ? (new SafeFileHandle(reader, ownsHandle: true), new SafeFileHandle(writer, ownsHandle: true))
-            : throw NativeMethods.LastError("pipe");
+    /// <summary>
+    /// A pipe to move a state through (pipe2(2)). Programs that are started meanwhile do not inherit its ends: one that did would keep
+    /// a reader waiting for the end of the state.
+    /// </summary>
+    /// <exception cref="IOException">There are too many open files.</exception>
+    public static unsafe (SafeFileHandle Reader, SafeFileHandle Writer) OpenPipe()
+    {
+        int* ends = stackalloc int[2];
+        return NativeMethods.pipe2(ends, NativeMethods.O_CLOEXEC) == 0
+            ? (new SafeFileHandle(ends[0], ownsHandle: true), new SafeFileHandle(ends[1], ownsHandle: true))
+            : throw NativeMethods.LastError("pipe2");
+    }
 
     private static void Require(ulong error, string step)
     {

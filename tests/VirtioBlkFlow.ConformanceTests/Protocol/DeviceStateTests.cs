@@ -1,5 +1,4 @@
 using Microsoft.Win32.SafeHandles;
-using Mono.Unix.Native;
 using VirtioBlkFlow.ConformanceTests.Machinery;
 using VirtioBlkFlow.ConformanceTests.Rig;
 using VirtioBlkFlow.EndToEndTests.OwnFrontend;
@@ -24,7 +23,7 @@ public class DeviceStateTests
         using ServedDevice device = new();
         using FrontendSession session = device.Open(Options());
         session.Queues[0].Stop(session.Frontend);
-        (SafeFileHandle reader, SafeFileHandle writer) = OpenPipe();
+        (SafeFileHandle reader, SafeFileHandle writer) = DeviceState.OpenPipe();
         Assert.Equal(NoDescriptor, session.Frontend.SetDeviceStateFd(new DeviceStateTransfer(Save, 0), writer));
         writer.Dispose();
         using FileStream stream = new(reader, FileAccess.Read);
@@ -42,7 +41,7 @@ public class DeviceStateTests
         using FrontendSession session = device.Open(Options());
         session.Queues[0].Stop(session.Frontend);
         byte[] state = DeviceState.SaveFrom(session.Frontend);
-        (SafeFileHandle reader, SafeFileHandle writer) = OpenPipe();
+        (SafeFileHandle reader, SafeFileHandle writer) = DeviceState.OpenPipe();
         Task<ulong> answer;
         using (FileStream stream = new(writer, FileAccess.Write, bufferSize: 0))
         {
@@ -71,7 +70,7 @@ public class DeviceStateTests
         Assert.All(wrong, garbage => Assert.Throws<BackendRefusedException>(() => DeviceState.LoadInto(session.Frontend, garbage)));
         foreach (DeviceStateTransfer transfer in new[] { new DeviceStateTransfer(2, 0), new DeviceStateTransfer(Save, 1) })
         {
-            (SafeFileHandle reader, SafeFileHandle writer) = OpenPipe();
+            (SafeFileHandle reader, SafeFileHandle writer) = DeviceState.OpenPipe();
             using (reader)
             using (writer)
             {
@@ -121,11 +120,5 @@ public class DeviceStateTests
         {
             Negotiation = options.Negotiation with { ProtocolFeatures = options.Negotiation.ProtocolFeatures | ProtocolFeatures.DEVICE_STATE },
         };
-    }
-
-    private static (SafeFileHandle Reader, SafeFileHandle Writer) OpenPipe()
-    {
-        Assert.Equal(0, Syscall.pipe(out int reader, out int writer));
-        return (new SafeFileHandle(reader, ownsHandle: true), new SafeFileHandle(writer, ownsHandle: true));
     }
 }

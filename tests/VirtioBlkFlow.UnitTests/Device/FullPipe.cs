@@ -1,5 +1,6 @@
 using Microsoft.Win32.SafeHandles;
 using Mono.Unix.Native;
+using VirtioBlkFlow.Frontend.Protocol;
 using Xunit;
 
 namespace VirtioBlkFlow.UnitTests.Device;
@@ -11,9 +12,8 @@ internal sealed unsafe class FullPipe : IDisposable
 
     public FullPipe()
     {
-        Assert.Equal(0, Syscall.pipe(out int reading, out int writing));
-        _readingEnd = new SafeFileHandle(reading, ownsHandle: true);
-        WritingEnd = new SafeFileHandle(writing, ownsHandle: true);
+        (_readingEnd, WritingEnd) = DeviceState.OpenPipe();
+        int writing = (int)WritingEnd.DangerousGetHandle();
         Assert.Equal(0, Syscall.fcntl(writing, FcntlCommand.F_SETFL, (long)OpenFlags.O_NONBLOCK));
         byte* bytes = stackalloc byte[4096];
         foreach (ulong length in new[] { 4096ul, 1ul })

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using Mono.Unix.Native;
+using VirtioBlkFlow.Frontend.Protocol;
 using VirtioBlkFlow.VhostUser.Session;
 using VirtioBlkFlow.VhostUser.Wire;
 using Xunit;
@@ -50,7 +51,7 @@ public sealed class DeviceStateTests : IDisposable
     public void Loads_the_state_when_asked_how_it_went_and_reads_to_the_end_before(int bytes)
     {
         var state = Pattern(bytes);
-        var (reader, writer) = NewPipe();
+        var (reader, writer) = DeviceState.OpenPipe();
         using (writer)
         {
             Assert.Equal(0x100UL, Transfer(Load, reader));
@@ -80,7 +81,7 @@ public sealed class DeviceStateTests : IDisposable
         Assert.DoesNotContain(_backend.Calls, call => call.StartsWith("Load", StringComparison.Ordinal));
 
         _backend.State = Pattern(ProtocolLimits.MaxDeviceStateBytes + 1);
-        var (reader, writer) = NewPipe();
+        var (reader, writer) = DeviceState.OpenPipe();
         using (reader)
         using (writer)
         {
@@ -115,7 +116,7 @@ public sealed class DeviceStateTests : IDisposable
     [Fact]
     public void Refuses_channels_that_are_none()
     {
-        var (reader, writer) = NewPipe();
+        var (reader, writer) = DeviceState.OpenPipe();
         using (reader)
         using (writer)
         {
@@ -173,7 +174,7 @@ public sealed class DeviceStateTests : IDisposable
     {
         _backend.State = Pattern(60_000);
         var (stuckReader, stuckWriter) = NewPipeAlmostFull();
-        var (reader, writer) = NewPipe();
+        var (reader, writer) = DeviceState.OpenPipe();
         Assert.Equal(0x100UL, Transfer(Save, stuckWriter));
         stuckWriter.Dispose();
         Assert.Equal(0x100UL, Transfer(Save, writer));
@@ -190,7 +191,7 @@ public sealed class DeviceStateTests : IDisposable
     [InlineData(false)]
     public void A_transfer_that_never_ends_does_not_keep_the_session(bool isInterrupted)
     {
-        var (reader, writer) = NewPipe();
+        var (reader, writer) = DeviceState.OpenPipe();
         using (writer)
         {
             Assert.Equal(0x100UL, Transfer(Load, reader));
@@ -206,9 +207,9 @@ public sealed class DeviceStateTests : IDisposable
                 Assert.Equal(SessionOutcome.FrontendLeft, _frontend.Leave());
             }
 
-            // The only reader was the session's, and it is closed.
+            // The only reader was the session's, and it is closed. A process that another test is just starting may have it for a moment.
             Pollfd[] waiting = [new() { fd = (int)writer.DangerousGetHandle() }];
-            Assert.True(Syscall.poll(waiting, 0) > 0);
+            Assert.True(Syscall.poll(waiting, 30_000) > 0);
             Assert.Equal(PollEvents.POLLERR, waiting[0].revents);
         }
     }
@@ -217,15 +218,9 @@ public sealed class DeviceStateTests : IDisposable
 
     private static byte[] Pattern(int bytes) => [.. Enumerable.Range(0, bytes).Select(static i => (byte)(i * 7))];
 
-    private static (SafeFileHandle Reader, SafeFileHandle Writer) NewPipe()
-    {
-        Assert.Equal(0, Syscall.pipe(out var reader, out var writer));
-        return (new SafeFileHandle(reader, true), new SafeFileHandle(writer, true));
-    }
-
     private static (SafeFileHandle Reader, SafeFileHandle Writer) NewPipeAlmostFull()
     {
-        var pipe = NewPipe();
+        var pipe = DeviceState.OpenPipe();
         WriteAll(pipe.Writer, new byte[FillingBytes]);
         return pipe;
     }
@@ -283,7 +278,7 @@ public sealed class DeviceStateTests : IDisposable
 
     private ulong LoadAll(byte[] state)
     {
-        var (reader, writer) = NewPipe();
+        var (reader, writer) = DeviceState.OpenPipe();
         using (writer)
         {
             Assert.Equal(0x100UL, Transfer(Load, reader));

@@ -43,7 +43,8 @@ public sealed class InflightAreaTests : IDisposable
             Assert.All(contents, value => Assert.Equal(0, value));
             Assert.NotEqual(0, Syscall.ftruncate(Number(file!), 0));
             Assert.NotEqual(0, Syscall.ftruncate(Number(file!), 1 << 20));
-            Assert.Equal(1, CountDescriptors(file!));
+            // The back-end closes its own when the answer is on its way.
+            Assert.True(SpinWait.SpinUntil(() => CountDescriptors(file!) == 1, TimeSpan.FromSeconds(30)), "The back-end keeps the area open.");
         }
     }
 
