@@ -124,7 +124,6 @@ public sealed unsafe class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>
             }
 
             slot.Advance(SlotState.Parsed, SlotState.Submitted);
-            slot.RunCount = 1;
             disk.Submit(number, in slot.Io);
             // After the fact: a disk that throws holds nothing. One that completes at once has already counted it off.
             SubmittedCount++;
@@ -160,7 +159,7 @@ public sealed unsafe class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>
     {
         ReadOnlySpan<ushort> run = _batches[head.BatchNumber].Slots.Slice(head.Position, head.RunCount);
         SubmittedCount -= run.Length;
-        head.RunCount = 1;
+        head.RunCount = 0;
         foreach (ushort number in run)
         {
             ref RequestSlot slot = ref _table[number];
@@ -172,7 +171,6 @@ public sealed unsafe class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>
             else
             {
                 // Which of them it was about is not known: each is asked for again, and has its own outcome then.
-                slot.RunCount = 1;
                 _disk!.Submit(number, in slot.Io);
                 SubmittedCount++;
             }

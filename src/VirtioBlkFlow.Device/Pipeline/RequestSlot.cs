@@ -53,7 +53,7 @@ public struct RequestSlot
     public DiskRequest Io;
 
     /// <summary>
-    /// While the disk works on it: how many requests of the batch, from this one on, it works on in this slot's name.
+    /// While the disk works on several requests in this slot's name: how many of the batch, from this one on. Else 0 or 1.
     /// </summary>
     internal ushort RunCount;
 
