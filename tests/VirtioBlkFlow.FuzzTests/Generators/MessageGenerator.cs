@@ -176,6 +176,12 @@ internal sealed class MessageGenerator : IGenerator
                     Send(frontend, bytes, stream[i].Descriptors, mostBytes);
                 }
 
+                if (isRight)
+                {
+                    // Before the end of the connection, which stops the queue: what was not taken from the ring by then stays in it.
+                    queue.WaitForEnd(static (_, _) => { });
+                }
+
                 if (MayWaitForState(stream))
                 {
                     // It is answered when the transfer ends, and a twisted one never does: only the end of the connection ends it.
@@ -247,7 +253,6 @@ internal sealed class MessageGenerator : IGenerator
 
         private void RequireServed()
         {
-            queue.WaitForEnd(static (_, _) => { });
             byte[] data = new byte[BlkRequest.SectorBytes];
             byte[] status = [NotWritten];
             area.Read(_data, data);
