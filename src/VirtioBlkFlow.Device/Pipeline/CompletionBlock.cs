@@ -133,18 +133,21 @@ public sealed unsafe class CompletionBlock : ReactorBlock<CompletionBurst, Burst
 
             if (slot.BatchNumber != batchNumber)
             {
-                TakeOff(_batches[batchNumber], i - batchStart, endedAt);
+                TakeOff(batchNumber, i - batchStart, endedAt);
                 batchNumber = slot.BatchNumber;
                 batchStart = i;
             }
         }
 
-        TakeOff(_batches[batchNumber], slots.Length - batchStart, endedAt);
+        TakeOff(batchNumber, slots.Length - batchStart, endedAt);
         return readBytes;
     }
 
-    private void TakeOff(RequestBatch batch, int completions, long endedAt)
+    // By itself: of its work inlined twice, the loop that calls it would have no registers left.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private void TakeOff(int batchNumber, int completions, long endedAt)
     {
+        RequestBatch batch = _batches[batchNumber];
         if (endedAt != 0 && batch.Times.Weight != 0)
         {
             _timer!.OnReturned(batch, completions, endedAt);

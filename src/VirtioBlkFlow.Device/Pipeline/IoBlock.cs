@@ -48,18 +48,17 @@ public sealed unsafe class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>
         if (request.RunCount > 1)
         {
             CompleteRun(ref request, outcome);
-            return;
         }
-
-        SubmittedCount--;
-        request.Status = BlkStatus.VIRTIO_BLK_S_OK;
-        if (outcome != DiskOutcome.Done)
+        else if (outcome != DiskOutcome.Done)
         {
-            request.Status = StatusOf(outcome);
-            request.DataInWritten = 0;
+            CompleteFailed(slot, ref request, outcome);
         }
-
-        Finish(slot, ref request, SlotState.Submitted);
+        else
+        {
+            SubmittedCount--;
+            request.Status = BlkStatus.VIRTIO_BLK_S_OK;
+            Finish(slot, ref request, SlotState.Submitted);
+        }
     }
 
     /// <inheritdoc/>
@@ -101,34 +100,63 @@ public sealed unsafe class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>
     protected override void Process(RequestBatch message)
     {
         _timer?.OnParsed(message);
-        bool joins = _joinsAdjacent && message.MayJoin;
+        if (_joinsAdjacent && message.MayJoin)
+        {
+            SubmitRuns(message);
+            return;
+        }
+
         RequestSlot* table = _table.Slots;
         IDiskQueue disk = _disk!;
-        ReadOnlySpan<ushort> slots = message.Slots;
+        foreach (ushort number in message.Slots)
+        {
+            RequestSlot* slot = table + number;
+            if (slot->IsDecided)
+            {
+                Finish(number, ref *slot, SlotState.Parsed);
+            }
+            else
+            {
+                Submit(disk, number, slot);
+            }
+        }
+    }
+
+    // For a batch in which some requests may lie one behind the other on the disk.
+    private void SubmitRuns(RequestBatch batch)
+    {
+        ReadOnlySpan<ushort> slots = batch.Slots;
         for (int i = 0; i < slots.Length;)
         {
             ushort number = slots[i];
-            ref RequestSlot slot = ref table[number];
-            if (slot.IsDecided)
-            {
-                Finish(number, ref slot, SlotState.Parsed);
-                i++;
-                continue;
-            }
-
-            int run = joins ? AdjacentRequests.CountRun(_table, slots, i) : 1;
+            RequestSlot* slot = _table.Slots + number;
+            int run = slot->IsDecided ? 0 : AdjacentRequests.CountRun(_table, slots, i);
             if (run > 1)
             {
-                i += SubmitRun(message, i, run);
+                i += SubmitRun(batch, i, run);
                 continue;
             }
 
-            slot.Advance(SlotState.Parsed, SlotState.Submitted);
-            disk.Submit(number, in slot.Io);
-            // After the fact: a disk that throws holds nothing. One that completes at once has already counted it off.
-            SubmittedCount++;
+            if (run == 0)
+            {
+                Finish(number, ref *slot, SlotState.Parsed);
+            }
+            else
+            {
+                Submit(_disk!, number, slot);
+            }
+
             i++;
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Submit(IDiskQueue disk, ushort number, RequestSlot* slot)
+    {
+        slot->Advance(SlotState.Parsed, SlotState.Submitted);
+        disk.Submit(number, in slot->Io);
+        // After the fact: a disk that throws holds nothing. One that completes at once has already counted it off.
+        SubmittedCount++;
     }
 
     /// <returns>How many requests of the run were taken.</returns>
@@ -153,6 +181,14 @@ public sealed unsafe class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>
         _disk!.Submit(run[0], in joined);
         SubmittedCount += count;
         return count;
+    }
+
+    private void CompleteFailed(int slot, ref RequestSlot request, DiskOutcome outcome)
+    {
+        SubmittedCount--;
+        request.Status = StatusOf(outcome);
+        request.DataInWritten = 0;
+        Finish(slot, ref request, SlotState.Submitted);
     }
 
     private void CompleteRun(ref RequestSlot head, DiskOutcome outcome)

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.InteropServices;
 using VirtioBlkFlow.Disks;
 using VirtioBlkFlow.Virtio.Blk;
@@ -77,9 +78,13 @@ public struct RequestSlot
         State = to;
     }
 
-    // Apart, so that the check is small enough to be inlined.
-    private readonly void FailAdvance(SlotState from, SlotState to) =>
+    // Apart, so that the check is small enough to be inlined; seen not to return, so that nothing is kept for after it.
+    [DoesNotReturn]
+    private readonly void FailAdvance(SlotState from, SlotState to)
+    {
         Environment.FailFast($"A request is {State} where it must be {from} to become {to}.");
+        throw new UnreachableException();
+    }
 }
 
 /// <summary>All slots of a queue, indexed by the virtqueue's number. Owned by the queue's thread.</summary>

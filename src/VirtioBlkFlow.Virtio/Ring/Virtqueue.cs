@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using VirtioBlkFlow.Virtio.Inflight;
 using VirtioBlkFlow.Virtio.Migration;
 
@@ -345,8 +346,13 @@ public abstract unsafe class Virtqueue : IDisposable
         return outcome;
     }
 
-    // Apart, so that the check stays small.
-    private static void FailUsedTwice(ushort slot) => Environment.FailFast($"Slot {slot} was completed twice.");
+    // Apart, so that the check stays small; seen not to return, so that nothing is kept for after it.
+    [DoesNotReturn]
+    private static void FailUsedTwice(ushort slot)
+    {
+        Environment.FailFast($"Slot {slot} was completed twice.");
+        throw new UnreachableException();
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Return(ushort slot, uint writtenBytes)
