@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using VirtioBlkFlow.Device.Latency;
 using VirtioBlkFlow.Virtio.Ring;
@@ -60,10 +61,15 @@ public sealed unsafe class RequestBatch
     {
         if (Chains == null)
         {
-            // calloc: pages that no batch is large enough for cost nothing.
-            Chains = (DescriptorChain*)NativeMemory.AllocZeroed((nuint)_slots.Length, (nuint)sizeof(DescriptorChain));
+            AllocateRoom();
         }
     }
+
+    // By itself: a method that calls native code prepares for it each time, whether it comes to that or not.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private void AllocateRoom() =>
+        // calloc: pages that no batch is large enough for cost nothing.
+        Chains = (DescriptorChain*)NativeMemory.AllocZeroed((nuint)_slots.Length, (nuint)sizeof(DescriptorChain));
 
     /// <summary>Frees that room.</summary>
     internal void FreeRoom()

@@ -158,24 +158,26 @@ public sealed unsafe class PackedVirtqueue : Virtqueue
 
     private protected override PopOutcome PopRing(Span<ushort> slots, DescriptorChain* chains, out int count)
     {
-        count = 0;
-        while (count < slots.Length)
+        int popped = 0;
+        PopOutcome outcome = PopOutcome.Popped;
+        while (popped < slots.Length)
         {
-            PopOutcome outcome = PeekRing(out ushort slot);
+            outcome = PeekRing(out ushort slot);
             if (outcome == PopOutcome.Popped)
             {
-                outcome = TakeFromRing(slot, out chains[count]);
+                outcome = TakeFromRing(slot, out chains[popped]);
             }
 
             if (outcome != PopOutcome.Popped)
             {
-                return outcome;
+                break;
             }
 
-            slots[count++] = slot;
+            slots[popped++] = slot;
         }
 
-        return PopOutcome.Popped;
+        count = popped;
+        return outcome;
     }
 
     /// <inheritdoc/>

@@ -125,24 +125,26 @@ public sealed unsafe class SplitVirtqueue : Virtqueue
 
     private protected override PopOutcome PopRing(Span<ushort> slots, DescriptorChain* chains, out int count)
     {
-        count = 0;
-        while (count < slots.Length)
+        int popped = 0;
+        PopOutcome outcome = PopOutcome.Popped;
+        while (popped < slots.Length)
         {
-            PopOutcome outcome = PeekRing(out ushort slot);
+            outcome = PeekRing(out ushort slot);
             if (outcome == PopOutcome.Popped)
             {
-                outcome = TakeFromRing(slot, out chains[count]);
+                outcome = TakeFromRing(slot, out chains[popped]);
             }
 
             if (outcome != PopOutcome.Popped)
             {
-                return outcome;
+                break;
             }
 
-            slots[count++] = slot;
+            slots[popped++] = slot;
         }
 
-        return PopOutcome.Popped;
+        count = popped;
+        return outcome;
     }
 
     /// <inheritdoc/>
@@ -247,22 +249,31 @@ public sealed unsafe class SplitVirtqueue : Virtqueue
 
     private protected override void ReturnAll(ReadOnlySpan<ReturnedChain> chains)
     {
+        // In variables: what is written through a pointer might be any of our fields, and they would be read again for each chain.
+        byte* elements = _used + SplitRingLayout.RingOffset;
+        SplitInflightRecord? record = _record;
+        int mask = _mask;
+        ushort index = _usedIndex;
         foreach (ref readonly ReturnedChain chain in chains)
         {
             Release(chain.Slot);
-            WriteUsed(chain.Slot, chain.WrittenBytes);
+            record?.AddToBatch(chain.Slot);
+            WriteElement(elements, index++ & mask, chain.Slot, chain.WrittenBytes);
         }
+
+        _usedIndex = index;
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private protected override void WriteUsed(ushort slot, uint writtenBytes)
     {
         _record?.AddToBatch(slot);
-        // struct virtq_used_elem: le32 id, le32 len.
-        ulong element = slot | ((ulong)writtenBytes << 32);
-        Unsafe.WriteUnaligned(_used + SplitRingLayout.RingOffset + (SplitRingLayout.UsedElementBytes * (_usedIndex & _mask)), element);
-        _usedIndex++;
+        WriteElement(_used + SplitRingLayout.RingOffset, _usedIndex++ & _mask, slot, writtenBytes);
     }
+
+    // struct virtq_used_elem: le32 id, le32 len.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteElement(byte* elements, int place, ushort slot, uint writtenBytes) =>
+        Unsafe.WriteUnaligned(elements + (SplitRingLayout.UsedElementBytes * place), slot | ((ulong)writtenBytes << 32));
 
     // What was published since the last decision about a call.
     [MethodImpl(MethodImplOptions.NoInlining)]

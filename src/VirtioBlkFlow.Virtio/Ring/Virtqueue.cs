@@ -224,7 +224,7 @@ public abstract unsafe class Virtqueue : IDisposable
     // Pops the chain that PeekRing has just found.
     private protected abstract PopOutcome TakeFromRing(ushort slot, out DescriptorChain chain);
 
-    // All that PeekRing and TakeFromRing find, with nothing recovered and nothing logged. This and ReturnAll stand in both rings word for word:
+    // All that PeekRing and TakeFromRing find, with nothing recovered and nothing logged. This stands in both rings word for word, and ReturnAll nearly so:
     // only where the class is known are the calls in the loop no calls through it, and that is what they are for.
     private protected abstract PopOutcome PopRing(Span<ushort> slots, DescriptorChain* chains, out int count);
 
