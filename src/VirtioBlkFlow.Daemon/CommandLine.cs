@@ -249,7 +249,15 @@ internal sealed class CommandLine
             defaults = ZoneKeys.TrySet(defaults, zones) ?? throw new SpecException($"--zoned takes {ZoneKeys.OptionForm}, not '{zones}'.");
         }
 
-        return _switches.Where(choice => result.GetValue(choice.Option)).Aggregate(defaults, (spec, choice) => choice.Key.Set(spec, choice.Value)!);
+        foreach ((Option<bool> option, SpecKey key, string value) in _switches)
+        {
+            if (result.GetValue(option))
+            {
+                defaults = key.Set(defaults, value)!;
+            }
+        }
+
+        return defaults;
     }
 
     // The last of a name wins.

@@ -75,16 +75,26 @@ internal sealed record SpecKey
         Set = (spec, text) => ValueText.TryParseSize(text, out ulong bytes) && bytes > 0 ? set(spec, bytes) : null,
     };
 
-    public static SpecKey Choice<T>(
-        string name, string meaning, IReadOnlyList<(string Word, T Value)> words, Func<DiskSpec, T, DiskSpec> set) => new()
+    /// <summary>One word of several; the last is the example.</summary>
+    // An array and a loop: the published program compiles at each start what is generic over a value, and of LINQ that is a dozen methods for each key.
+    public static SpecKey Choice<T>(string name, string meaning, (string Word, T Value)[] words, Func<DiskSpec, T, DiskSpec> set)
+    {
+        string[] names = new string[words.Length];
+        for (int i = 0; i < words.Length; i++)
+        {
+            names[i] = words[i].Word;
+        }
+
+        return new SpecKey
         {
             Name = name,
-            Form = string.Join('|', words.Select(word => word.Word)),
-            Takes = string.Join(" or ", words.Select(word => word.Word)),
+            Form = string.Join('|', names),
+            Takes = string.Join(" or ", names),
             Meaning = meaning,
-            Example = words[^1].Word,
-            Set = (spec, text) => words.FirstOrDefault(word => word.Word == text) is { Word: not null } chosen ? set(spec, chosen.Value) : null,
+            Example = names[^1],
+            Set = (spec, text) => Array.IndexOf(names, text) is >= 0 and int place ? set(spec, words[place].Value) : null,
         };
+    }
 
     /// <summary>Any text that is not empty.</summary>
     public static SpecKey Text(string name, string form, string meaning, string example, Func<DiskSpec, string, DiskSpec?> set, string takes) => new()
