@@ -66,7 +66,8 @@ internal static unsafe class CopyCeiling
         random.NextBytes(chunk);
         for (long done = 0; done < bytes; done += chunk.Length)
         {
-            chunk.AsSpan(0, (int)Math.Min(chunk.Length, bytes - done)).CopyTo(new Span<byte>(source + done, chunk.Length));
+            int length = (int)Math.Min(chunk.Length, bytes - done);
+            chunk.AsSpan(0, length).CopyTo(new Span<byte>(source + done, length));
         }
     }
 

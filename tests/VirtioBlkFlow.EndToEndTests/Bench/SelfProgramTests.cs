@@ -12,19 +12,20 @@ public sealed class SelfProgramTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
+    // A cell in which neither side keeps a processor to itself: in half a second on a machine that is busy, others may not see a single request.
     [Fact]
     public void The_file_holds_what_was_measured()
     {
-        (int exitCode, string text) = Run("poll-qd1,start,footprint,idle");
+        (int exitCode, string text) = Run("shared-core-null-qd1-sleep,start,footprint,idle");
 
         Assert.True(exitCode == ProgramEnd.Success, text);
         using JsonDocument json = JsonDocument.Parse(File.ReadAllText(_folder["self.json"]));
         JsonElement cell = Assert.Single(json.RootElement.GetProperty("cells").EnumerateArray());
-        Assert.Equal(["adaptive", "poll"], cell.GetProperty("variants").EnumerateArray().Select(variant => variant.GetProperty("name").GetString()));
+        Assert.Equal(["no-poll", "adaptive"], cell.GetProperty("variants").EnumerateArray().Select(variant => variant.GetProperty("name").GetString()));
         Assert.All(
             cell.GetProperty("variants").EnumerateArray(),
             variant => Assert.True(Assert.Single(variant.GetProperty("runs").EnumerateArray()).GetProperty("iops").GetDouble() > 0));
-        Assert.Equal("poll", Assert.Single(cell.GetProperty("ratios").EnumerateArray()).GetProperty("variant").GetString());
+        Assert.Equal("adaptive", Assert.Single(cell.GetProperty("ratios").EnumerateArray()).GetProperty("variant").GetString());
         // One restart says nothing about a goal.
         JsonElement[] quantities = [.. json.RootElement.GetProperty("withoutLoad").EnumerateArray()];
         Assert.Equal(
@@ -32,7 +33,7 @@ public sealed class SelfProgramTests : IDisposable
             quantities.Select(quantity => quantity.GetProperty("name").GetString()).Distinct());
         Assert.All(quantities, quantity => Assert.Single(quantity.GetProperty("values").EnumerateArray()));
         Assert.All(quantities[..3], quantity => Assert.True(quantity.GetProperty("median").GetDouble() > 0));
-        Assert.Contains("poll / adaptive", text, StringComparison.Ordinal);
+        Assert.Contains("adaptive / no-poll", text, StringComparison.Ordinal);
         AssertNothingIsLeft();
     }
 
@@ -51,12 +52,12 @@ public sealed class SelfProgramTests : IDisposable
     [Fact]
     public void A_program_that_does_not_serve_is_named_in_the_results()
     {
-        (int exitCode, string text) = Run("poll-qd1", program: "/bin/false");
+        (int exitCode, string text) = Run("stage-latency", program: "/bin/false");
 
         Assert.True(exitCode == ProgramEnd.Failure, text);
         using JsonDocument json = JsonDocument.Parse(File.ReadAllText(_folder["self.json"]));
         JsonElement skipped = json.RootElement.GetProperty("cells")[0].GetProperty("skipped");
-        Assert.Contains("does not listen", skipped.GetProperty("poll").GetString(), StringComparison.Ordinal);
+        Assert.Contains("does not listen", skipped.GetProperty("on").GetString(), StringComparison.Ordinal);
         AssertNothingIsLeft();
     }
 
@@ -66,7 +67,7 @@ public sealed class SelfProgramTests : IDisposable
         int exitCode = SelfProgram.Run(
             [
                 "--program", program ?? RepoPaths.Daemon, "--folder", _folder.FullName, "--json", _folder["self.json"], "--cells", cells, "--restarts", "1",
-                "--seconds", "0.1", "--settle-seconds", "0.1", "--idle-seconds", "0.2", "--file-mib", "4",
+                "--seconds", "0.5", "--settle-seconds", "0.1", "--idle-seconds", "0.2", "--file-mib", "4",
             ],
             output);
         return (exitCode, output.ToString());

@@ -75,6 +75,20 @@ public sealed class SelfResultTests
         Assert.Equal("timer", quantity.GetProperty("threads")[0][0].GetProperty("thread").GetString());
     }
 
+    [Fact]
+    public void A_base_that_took_no_time_does_not_cost_the_results()
+    {
+        ContestantResult without = Ran("off", 100);
+        without = without with { Runs = [.. without.Runs.Select(run => run with { CpuNsPerRequest = 0 })] };
+        SelfCellResult cell = SelfCellResult.Of(Named("stage-latency"), [without, Ran("on", 100)], s_noneSkipped, 3);
+        var machine = new Machine("cpu", 2, 24, "Linux", "ext4", ".NET", "abc", s_noneSkipped, "0 0 0");
+
+        string json = new SelfResult(SelfResult.CurrentSchema, DateTimeOffset.UnixEpoch, "self", machine, new SelfMethod(3, 1, 2, 2, 10, null, null, 1, 0.25), [cell], []).ToJson();
+
+        using JsonDocument document = JsonDocument.Parse(json);
+        Assert.Equal("Infinity", document.RootElement.GetProperty("cells")[0].GetProperty("ratios")[0].GetProperty("cpuPerRequest").GetProperty("median").GetString());
+    }
+
     private static SelfCell Named(string name) => SelfCellTable.All.Single(cell => cell.Name == name);
 
     private static ContestantResult Ran(string name, double iops, long memory = 50) => new(
