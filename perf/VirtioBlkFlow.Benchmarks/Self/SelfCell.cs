@@ -1,3 +1,4 @@
+using System.Globalization;
 using VirtioBlkFlow.Benchmarks.Compare;
 
 namespace VirtioBlkFlow.Benchmarks.Self;
@@ -28,6 +29,7 @@ internal static class SelfCellTable
 
     private const long OneGibibyte = 1L << 30;
     private const long EightTebibytes = 8L << 40;
+    private const long RangeBytes = 64 << 20;
 
     /// <summary>All of them, in the order they run.</summary>
     public static IReadOnlyList<SelfCell> All { get; } =
@@ -40,6 +42,7 @@ internal static class SelfCellTable
         .. ((int[])[1, 8, 32]).Select(depth => Poll(NullReads(depth))),
         SizeOfNull(),
         SizeOfSparse(),
+        SizeOfSparseRead(),
         QueueSize(),
         Queues(),
         Neighbours(),
@@ -81,12 +84,23 @@ internal static class SelfCellTable
         [new SelfVariant("1-gib", NullReads(32), Disk: "--disk null:1G"), new SelfVariant("8-tib", NullReads(32), Disk: "--disk null:8T")],
         ConstantCost);
 
-    private static SelfCell SizeOfSparse()
-    {
-        SelfVariant Sparse(string name, long bytes) => new(name, new Cell(DiskKind.Cache, "randread", 4096, 32), Disk: "--blk-file {sparse} --no-lock") { SparseBytes = bytes };
-        return new SelfCell(
-            "size-sparse", "a file without data of 8 TiB in the place of 1 GiB", [Sparse("1-gib", OneGibibyte), Sparse("8-tib", EightTebibytes)], ConstantCost);
-    }
+    // The same number of pages in the cache on both sides: what is read is the end of the file.
+    private static SelfCell SizeOfSparse() => new(
+        "size-sparse",
+        $"the last {RangeBytes >> 20} MiB of a file without data, of 8 TiB in the place of 1 GiB",
+        [Sparse("1-gib", OneGibibyte, isEnd: true), Sparse("8-tib", EightTebibytes, isEnd: true)],
+        ConstantCost);
+
+    // The cache has room for the smaller one and never for the larger one, so that this is the kernel's cost of a page more than ours.
+    private static SelfCell SizeOfSparseRead() => new(
+        "size-uncached", "all of a file without data, of 8 TiB in the place of 1 GiB", [Sparse("1-gib", OneGibibyte, isEnd: false), Sparse("8-tib", EightTebibytes, isEnd: false)]);
+
+    private static SelfVariant Sparse(string name, long bytes, bool isEnd) =>
+        new(name, new Cell(DiskKind.Cache, "randread", 4096, 32), Disk: "--blk-file {sparse} --no-lock")
+        {
+            SparseBytes = bytes,
+            BenchOptions = isEnd ? ["--offset", (bytes - RangeBytes).ToString(CultureInfo.InvariantCulture)] : [],
+        };
 
     private static SelfCell QueueSize() => new(
         "queue-size",
