@@ -53,7 +53,8 @@ internal static class SelfProgram
             options.ClientCpu,
             options.FileBytes,
             RatioEstimate.ChanceOfAgreement(options.Restarts));
-        output.WriteLine($"{options.Cells.Count} cells, {options.WithoutLoad.Count} measured without load, {options.Restarts} restarts; ratios are to the first variant, with 95 % intervals");
+        output.WriteLine(
+            $"{options.Cells.Count} cells, {options.WithoutLoad.Count} measured without load, {options.Restarts} restarts; ratios are to the first variant, with 95 % intervals");
         TestImage.Make(options.FilePath, options.FileBytes);
         IReadOnlyList<Quantity> withoutLoad = new WithoutLoad(options, output).Run();
         IReadOnlyList<SelfCellResult> cells = new SelfRunner(options, output).Run();

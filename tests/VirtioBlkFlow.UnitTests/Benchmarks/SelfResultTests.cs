@@ -69,7 +69,8 @@ public sealed class SelfResultTests
         Assert.Equal([100.0, 101, 102], first.GetProperty("variants")[1].GetProperty("runs").EnumerateArray().Select(run => run.GetProperty("iops").GetDouble()));
         Assert.Equal("noDifferenceSeen", first.GetProperty("ratios")[0].GetProperty("iops").GetProperty("verdict").GetString());
         JsonElement goal = first.GetProperty("goals")[0];
-        Assert.Equal(("cpuPerRequest", 1.02, "met"), (goal.GetProperty("figure").GetString(), goal.GetProperty("bound").GetProperty("most").GetDouble(), goal.GetProperty("verdict").GetString()));
+        Assert.Equal(("cpuPerRequest", "met"), (goal.GetProperty("figure").GetString(), goal.GetProperty("verdict").GetString()));
+        Assert.Equal(1.02, goal.GetProperty("bound").GetProperty("most").GetDouble());
         JsonElement quantity = root.GetProperty("withoutLoad")[0];
         Assert.Equal("missed", quantity.GetProperty("verdict").GetString());
         Assert.Equal("timer", quantity.GetProperty("threads")[0][0].GetProperty("thread").GetString());
