@@ -13,12 +13,17 @@ Usage: ./run-bench.sh MODE [ARGUMENT…]
   full            the same with all cells and six restarts of each server: the better part of an hour
   compare PEER…   the same against the peers named: qemu-storage-daemon, fio, or NAME=COMMAND
                   for any other server, where COMMAND has {socket} and {file}
+  self            vblkflow beside itself with one thing changed (merging, a shared core, sizes, queues, neighbours, …),
+                  its start, its memory, and what it does when idle: half an hour
   micro           ratios of pipeline and hand-written loop, and BenchmarkDotNet at full length: an hour
   --help          this text
 
 ARGUMENTs of quick, full and compare go to the comparison, over what the mode has set:
   --cells BEGINNINGS  --peer NAME=COMMAND  --restarts N  --runs N  --seconds N  --file-mib N
   --server-cpu LIST  --client-cpu LIST  --our-options "OPTIONS"
+Those of self:
+  --cells BEGINNINGS  --published PATH  --restarts N  --runs N  --seconds N  --idle-seconds N  --settle-seconds N
+  --file-mib N  --server-cpu LIST  --client-cpu LIST
 
 Environment:
   BENCH_OUT           folder for results; default: perf/results/TIME for full, else artifacts/bench/TIME
@@ -29,7 +34,7 @@ TEXT
 
 mode="${1:-}"
 case "$mode" in
-  quick | full | compare | micro) shift ;;
+  quick | full | compare | self | micro) shift ;;
   --help | -h) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac
@@ -73,9 +78,10 @@ given() {
   return 1
 }
 
-# compare DEFAULTS… -- ARGUMENTS…: an option given is not set again.
-compare() {
-  local settings=()
+# measure COMMAND DEFAULTS… -- ARGUMENTS…: an option given is not set again.
+measure() {
+  local command="$1" settings=()
+  shift
   while [ "$1" != -- ]; do
     if ! given "$1" "${@:3}"; then
       settings+=("$1" "$2")
@@ -83,7 +89,7 @@ compare() {
     shift 2
   done
   shift
-  dotnet "$program" compare --program "$daemon" --folder "$VBLKFLOW_BENCH_DIR" --json "$out/compare.json" "${settings[@]}" "$@" | tee "$out/compare.txt"
+  dotnet "$program" "$command" --program "$daemon" --folder "$VBLKFLOW_BENCH_DIR" --json "$out/$command.json" "${settings[@]}" "$@" | tee "$out/$command.txt"
 }
 
 # What the figures of micro belong to; the comparison writes its own.
@@ -103,13 +109,16 @@ machine() {
 
 case "$mode" in
   quick)
-    compare --cells quick --restarts 3 --runs 1 --seconds 2 --file-mib 256 -- "$@"
+    measure compare --cells quick --restarts 3 --runs 1 --seconds 2 --file-mib 256 -- "$@"
     ;;
   full)
-    compare --cells full --restarts 6 --runs 2 --seconds 2 --file-mib 1024 -- "$@"
+    measure compare --cells full --restarts 6 --runs 2 --seconds 2 --file-mib 1024 -- "$@"
     ;;
   compare)
-    compare --cells full --restarts 3 --runs 2 --seconds 2 --file-mib 1024 -- "$@"
+    measure compare --cells full --restarts 3 --runs 2 --seconds 2 --file-mib 1024 -- "$@"
+    ;;
+  self)
+    measure self --cells full --restarts 6 --runs 1 --seconds 2 --file-mib 512 -- "$@"
     ;;
   micro)
     machine

@@ -2,6 +2,7 @@ using BenchmarkDotNet.Running;
 using VirtioBlkFlow.Benchmarks.Compare;
 using VirtioBlkFlow.Benchmarks.Latency;
 using VirtioBlkFlow.Benchmarks.Ratio;
+using VirtioBlkFlow.Benchmarks.Self;
 using VirtioBlkFlow.Device.Latency;
 
 if (args is ["ratio", .. string[] options])
@@ -18,6 +19,11 @@ if (args is ["ratio", .. string[] options])
 if (args is ["compare", .. string[] comparison])
 {
     return CompareProgram.Run(comparison);
+}
+
+if (args is ["self", .. string[] changes])
+{
+    return SelfProgram.Run(changes, Console.Out);
 }
 
 if (args is ["latency", ..])

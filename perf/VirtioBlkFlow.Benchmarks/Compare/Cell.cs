@@ -85,16 +85,20 @@ internal static class CellTable
     {
         "quick" => Quick,
         "full" => Full,
-        _ => [.. choice.Split(',').SelectMany(Beginning).Distinct()],
+        _ => [.. NamesFor(choice, [.. Full.Select(cell => cell.Name)]).Select(name => Full.First(cell => cell.Name == name))],
     };
 
-    private static IEnumerable<Cell> Beginning(string prefix)
+    /// <summary>Chooses names by names or their beginnings, separated by commas; a name that is there in full means no other.</summary>
+    /// <exception cref="CompareException">A beginning fits no name.</exception>
+    public static IEnumerable<string> NamesFor(string choice, IReadOnlyList<string> names) =>
+        choice.Split(',').SelectMany(prefix => Beginning(prefix, names)).Distinct();
+
+    private static string[] Beginning(string prefix, IReadOnlyList<string> names)
     {
-        Cell[] exact = [.. Full.Where(cell => cell.Name == prefix)];
-        Cell[] cells = exact.Length > 0 ? exact : [.. Full.Where(cell => cell.Name.StartsWith(prefix, StringComparison.Ordinal))];
-        return cells.Length > 0 && prefix.Length > 0
-            ? cells
-            : throw new CompareException($"No cell's name begins with '{prefix}'. Names are: {string.Join(", ", Full.Select(cell => cell.Name))}.");
+        string[] fitting = names.Contains(prefix) ? [prefix] : [.. names.Where(name => name.StartsWith(prefix, StringComparison.Ordinal))];
+        return fitting.Length > 0 && prefix.Length > 0
+            ? fitting
+            : throw new CompareException($"No cell's name begins with '{prefix}'. Names are: {string.Join(", ", names)}.");
     }
 }
 

@@ -8,11 +8,10 @@ namespace VirtioBlkFlow.Benchmarks.Compare;
 /// </summary>
 internal sealed class CompareRunner(CompareOptions options, TextWriter log)
 {
-    // .NET compiles what is hot in both programs meanwhile. The ceiling's is part of its command.
-    private const double WarmUpSeconds = 1.5;
-
     // A path of at most 107 bytes, which a folder for results may exceed.
     private readonly string _socketPath = Path.Combine(Path.GetTempPath(), string.Create(CultureInfo.InvariantCulture, $"vbf-compare-{Environment.ProcessId}.sock"));
+
+    private readonly BenchClient _client = new(options.Program, options.Runs, options.Seconds);
 
     private string ControlPath => _socketPath + ".control";
 
@@ -26,7 +25,7 @@ internal sealed class CompareRunner(CompareOptions options, TextWriter log)
         {
             if (options.Cells.Any(cell => cell.NeedsFile))
             {
-                MakeFile();
+                TestImage.Make(FilePath, options.FileBytes);
             }
 
             return [.. options.Cells.Select(RunCell)];
@@ -77,54 +76,22 @@ internal sealed class CompareRunner(CompareOptions options, TextWriter log)
 
     private List<Measurement> RunServer(Contestant contestant, Cell cell, int restart)
     {
-        var measured = new List<Measurement>();
         // In the last restart alone: to be asked where latency comes from takes memory, which is a figure too.
         string? control = contestant.ControlOption is { } option && restart == options.Restarts - 1 ? option : null;
         using RunningServer server = RunningServer.Start(Fill(contestant.CommandFor(cell) + control), _socketPath, options.ServerCpu);
-        for (int run = 0; run < options.Runs; run++)
-        {
-            string[] words =
-            [
-                options.Program, "bench", _socketPath, .. cell.BenchOptions(), "--time", Seconds(options.Seconds), "--warm-up", Seconds(WarmUpSeconds),
-                "--seed", Cell.Number(1 + (restart * options.Runs) + run), "--json", "-",
-                .. control is null ? (string[])[] : ["--control", ControlPath],
-            ];
-            string json = Shell.Run(string.Join(' ', words.Select(Contestant.Quote)), options.ClientCpu, Deadline);
-            measured.Add(Measurement.OfBench(json, cell, restart, run));
-        }
-
-        return measured;
+        return _client.Run(_socketPath, cell, restart, options.ClientCpu, control is null ? [] : ["--control", ControlPath]);
     }
 
     // It does the server's work, so it gets the server's processor.
     private List<Measurement> RunCeiling(Contestant contestant, Cell cell, int restart) =>
     [
         .. Enumerable.Range(0, options.Runs).Select(
-            run => Measurement.OfFio(Shell.Run(Fill(contestant.CommandFor(cell)!), options.ServerCpu, Deadline), cell, restart, run)),
+            run => Measurement.OfFio(Shell.Run(Fill(contestant.CommandFor(cell)!), options.ServerCpu, _client.Deadline), cell, restart, run)),
     ];
-
-    private TimeSpan Deadline => TimeSpan.FromSeconds((4 * options.Seconds) + 60);
-
-    private static string Seconds(double seconds) => seconds.ToString(CultureInfo.InvariantCulture) + "s";
 
     private string Fill(string command) => command
         .Replace("{socket}", Contestant.Quote(_socketPath), StringComparison.Ordinal)
         .Replace("{control}", Contestant.Quote(ControlPath), StringComparison.Ordinal)
         .Replace("{file}", FilePath, StringComparison.Ordinal)
         .Replace("{seconds}", Cell.Number((int)Math.Ceiling(options.Seconds)), StringComparison.Ordinal);
-
-    // Random bytes, all of them written: no holes, nothing to compress. Left in the page cache.
-    private void MakeFile()
-    {
-        using var file = new FileStream(FilePath, FileMode.Create, FileAccess.Write);
-        byte[] chunk = new byte[1 << 20];
-        var random = new Random(1);
-        for (long done = 0; done < options.FileBytes; done += chunk.Length)
-        {
-            random.NextBytes(chunk);
-            file.Write(chunk);
-        }
-
-        file.Flush(flushToDisk: true);
-    }
 }

@@ -10,8 +10,8 @@ internal sealed record Contestant(string Name, string Program, bool IsCeiling, F
     /// <summary>Option behind the command, with {control}, that makes it tell where latency comes from; null if it cannot.</summary>
     public string? ControlOption { get; init; }
 
-    // The size of disks that are not files, in bytes, which every program takes. As large as makes no difference.
-    private const string Size = "1073741824";
+    /// <summary>The size of disks that are not files, in bytes, which every program takes. As large as makes no difference.</summary>
+    public const string Size = "1073741824";
 
     /// <summary>Our program.</summary>
     /// <param name="program">Where it is.</param>

@@ -31,6 +31,7 @@ internal sealed record Measurement(
     public IReadOnlyDictionary<string, double>? Stages { get; init; }
 
     /// <summary>Takes it out of the JSON of <c>vblkflow bench</c>.</summary>
+    /// <exception cref="CompareException">Not a single request came back.</exception>
     public static Measurement OfBench(string json, Cell cell, int restart, int run)
     {
         using JsonDocument document = JsonDocument.Parse(json);
@@ -39,6 +40,11 @@ internal sealed record Measurement(
         JsonElement own = job.GetProperty("vblkflow");
         JsonElement server = own.GetProperty("server");
         JsonElement latency = direction.GetProperty("clat_ns");
+        if (!latency.TryGetProperty("percentile", out _))
+        {
+            throw new CompareException("Not a single request came back in the time that is counted: it is too short, or the machine too busy.");
+        }
+
         return new Measurement(
             restart,
             run,

@@ -12,30 +12,36 @@ internal sealed class RunningServer : IDisposable
 
     private readonly Process _process;
     private readonly string _socketPath;
+    private readonly Task<string> _output;
+    private readonly Task<string> _errors;
 
     private RunningServer(Process process, string socketPath)
     {
         _process = process;
         _socketPath = socketPath;
+        // Whatever it says is kept for a complaint, and read so that it never waits for a reader.
+        _output = process.StandardOutput.ReadToEndAsync();
+        _errors = process.StandardError.ReadToEndAsync();
     }
+
+    /// <summary>Its number: what the shell started becomes the server itself.</summary>
+    public int ProcessId => _process.Id;
+
+    /// <summary>Whether it has ended by itself.</summary>
+    public bool HasExited => _process.HasExited;
 
     /// <summary>Starts a server and waits until it listens. It is not connected to: some serve a single connection.</summary>
     /// <exception cref="CompareException">It ended, or does not listen.</exception>
     public static RunningServer Start(string command, string socketPath, string? cpus)
     {
-        File.Delete(socketPath);
-        Process process = Shell.Start(command, cpus);
-        // Whatever it says is kept for a complaint, and read so that it never waits for a reader.
-        Task<string> output = process.StandardOutput.ReadToEndAsync();
-        Task<string> errors = process.StandardError.ReadToEndAsync();
-        var server = new RunningServer(process, socketPath);
+        RunningServer server = Launch(command, socketPath, cpus);
         long start = Stopwatch.GetTimestamp();
         while (!IsListening(socketPath))
         {
-            if (process.HasExited || Stopwatch.GetElapsedTime(start) > s_startDeadline)
+            if (server.HasExited || Stopwatch.GetElapsedTime(start) > s_startDeadline)
             {
                 server.Dispose();
-                throw new CompareException($"{command}\ndoes not listen on {socketPath}: {errors.Result.Trim()} {output.Result.Trim()}".Trim());
+                throw new CompareException($"{command}\ndoes not listen on {socketPath}: {server.WhatItSaid()}".Trim());
             }
 
             Thread.Sleep(PollMs);
@@ -43,6 +49,16 @@ internal sealed class RunningServer : IDisposable
 
         return server;
     }
+
+    /// <summary>Starts a server and does not wait.</summary>
+    public static RunningServer Launch(string command, string socketPath, string? cpus)
+    {
+        File.Delete(socketPath);
+        return new RunningServer(Shell.Start(command, cpus), socketPath);
+    }
+
+    /// <summary>What it printed. Of a server that has ended.</summary>
+    public string WhatItSaid() => $"{_errors.Result.Trim()} {_output.Result.Trim()}".Trim();
 
     /// <summary>Ends it: SIGTERM, and SIGKILL if that does not help.</summary>
     public void Dispose()

@@ -44,6 +44,16 @@ public sealed class MeasurementTests
     }
 
     [Fact]
+    public void A_load_without_a_request_is_no_measurement()
+    {
+        const string Json = """
+            { "jobs": [ { "write": { "iops": 0, "clat_ns": { "N": 0 } }, "vblkflow": { "server": { } } } ] }
+            """;
+
+        Assert.Contains("Not a single request", Assert.Throws<CompareException>(() => Measurement.OfBench(Json, s_cell, 0, 0)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void The_file_has_every_run_every_ratio_and_the_version_of_its_schema()
     {
         ContestantResult Contestant(string name, double iops) => new(
