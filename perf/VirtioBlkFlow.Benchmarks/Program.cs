@@ -2,6 +2,8 @@ using BenchmarkDotNet.Running;
 using VirtioBlkFlow.Benchmarks.Compare;
 using VirtioBlkFlow.Benchmarks.Latency;
 using VirtioBlkFlow.Benchmarks.Ratio;
+using VirtioBlkFlow.Benchmarks.Study;
+using VirtioBlkFlow.Benchmarks.Study.Serving;
 using VirtioBlkFlow.Device.Latency;
 
 if (args is ["ratio", .. string[] options])
@@ -18,6 +20,16 @@ if (args is ["ratio", .. string[] options])
 if (args is ["compare", .. string[] comparison])
 {
     return CompareProgram.Run(comparison);
+}
+
+if (args is ["study", .. string[] study])
+{
+    return StudyProgram.Run(study);
+}
+
+if (args is ["serve", .. string[] serving])
+{
+    return ServeProgram.Run(serving);
 }
 
 if (args is ["latency", ..])
