@@ -38,17 +38,22 @@ internal sealed class StudyContestant(Bench bench, int depth) : IDisposable
     }
 
     /// <summary>Runs for a slice. The driver sleeps while other threads have its requests.</summary>
+    /// <param name="otherThreads">How much of it was not the driver's thread's.</param>
     /// <returns>CPU nanoseconds of the process per request.</returns>
-    public double CpuSlice()
+    public double CpuSlice(out double otherThreads)
     {
         // What the one before left running ends: threads of the pool spin a little before they sleep.
         Thread.Sleep(1);
         // What it left in the caches is not ours.
         bench.Run(4 * depth);
+        long ownStart = CpuClock.ThisThreadNanoseconds;
         long start = CpuClock.ThisProcessNanoseconds;
         bench.Run(_requestsPerSlice);
         long elapsed = CpuClock.ThisProcessNanoseconds - start;
+        // Read around the other, so that what is left for other threads is too little rather than too much.
+        long own = CpuClock.ThisThreadNanoseconds - ownStart;
         bench.RequireRightAnswers();
+        otherThreads = (double)Math.Max(0, elapsed - own) / _requestsPerSlice;
         return (double)elapsed / _requestsPerSlice;
     }
 
@@ -75,7 +80,7 @@ internal sealed class StudyContestant(Bench bench, int depth) : IDisposable
     public double RoundMicroseconds(double share)
     {
         _roundTicks.Sort();
-        return Stopwatch.GetElapsedTime(0, _roundTicks[(int)(share * (_roundTicks.Count - 1))]).TotalMicroseconds;
+        return _roundTicks[(int)(share * (_roundTicks.Count - 1))] * 1e6 / Stopwatch.Frequency;
     }
 
     /// <inheritdoc/>

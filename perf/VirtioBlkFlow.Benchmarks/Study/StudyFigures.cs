@@ -8,12 +8,13 @@ namespace VirtioBlkFlow.Benchmarks.Study;
 /// <summary>The figures of one variant in one cell. CPU time is that of the whole process, the driver's part included.</summary>
 /// <param name="Variant">Its name.</param>
 /// <param name="CpuNanoseconds">CPU time per request, of each slice.</param>
+/// <param name="OtherThreadsNanoseconds">How much of it was not the driver's thread's: the median.</param>
 /// <param name="Ratio">CPU time divided by the hand-written loop's of the same round.</param>
 /// <param name="BytesPerRequest">Bytes allocated per request, on all threads.</param>
 /// <param name="RoundP50Microseconds">Half of the rounds took no longer.</param>
 /// <param name="RoundP99Microseconds">99 of 100 rounds took no longer.</param>
 internal sealed record VariantFigures(
-    string Variant, Sample CpuNanoseconds, Sample Ratio, double BytesPerRequest, double RoundP50Microseconds, double RoundP99Microseconds);
+    string Variant, Sample CpuNanoseconds, double OtherThreadsNanoseconds, Sample Ratio, double BytesPerRequest, double RoundP50Microseconds, double RoundP99Microseconds);
 
 /// <summary>The figures of one disk and depth.</summary>
 /// <param name="Disk">null or file.</param>
@@ -26,11 +27,15 @@ internal sealed record StudyCell(string Disk, int Depth, Sample DriverNanosecond
 /// <param name="SchemaVersion">Changes when a field changes its meaning or goes.</param>
 /// <param name="StartedAt">When the run began.</param>
 /// <param name="Machine">Where.</param>
+/// <param name="FrameworkIsPrecompiled">
+/// Whether .NET's own libraries ran as they were delivered. Compiled ahead of time and without tiers they stay slower than what is compiled
+/// here, and of the variants those with stock blocks would pay for it.
+/// </param>
 /// <param name="Rounds">Slices of each variant in each cell.</param>
 /// <param name="SliceMilliseconds">Length of a slice by the clock.</param>
 /// <param name="Cells">Disk by disk, depth by depth.</param>
 internal sealed record StudyFigures(
-    int SchemaVersion, DateTimeOffset StartedAt, Machine Machine, int Rounds, double SliceMilliseconds, IReadOnlyList<StudyCell> Cells)
+    int SchemaVersion, DateTimeOffset StartedAt, Machine Machine, bool FrameworkIsPrecompiled, int Rounds, double SliceMilliseconds, IReadOnlyList<StudyCell> Cells)
 {
     /// <summary>The schema of this build.</summary>
     public const int CurrentSchema = 1;
