@@ -101,11 +101,15 @@ internal sealed class Bench : IDisposable
     /// Runs rounds and times each, from before its requests are made available until the last of them was taken back. While there is nothing
     /// to take the ring is looked at again, as a front-end that polls does. One reading of the clock (tens of ns) is in each.
     /// </summary>
-    /// <param name="ticks">As many rounds as there is room for, in ticks of <see cref="Stopwatch"/>.</param>
-    public void TimeRounds(Span<long> ticks)
+    /// <param name="ticks">Where the times go, in ticks of <see cref="Stopwatch"/>; as many rounds at most.</param>
+    /// <param name="longest">After so long no further round begins.</param>
+    /// <returns>How many rounds there were, at least one.</returns>
+    public int TimeRounds(Span<long> ticks, TimeSpan longest)
     {
         long start = Stopwatch.GetTimestamp();
-        for (int i = 0; i < ticks.Length; i++)
+        long last = start + (long)(longest.TotalSeconds * Stopwatch.Frequency);
+        int count = 0;
+        do
         {
             _driver.MakeAvailable();
             int left = _driver.Depth;
@@ -122,9 +126,11 @@ internal sealed class Bench : IDisposable
             }
 
             long end = Stopwatch.GetTimestamp();
-            ticks[i] = end - start;
+            ticks[count++] = end - start;
             start = end;
         }
+        while (count < ticks.Length && start < last);
+        return count;
     }
 
     /// <summary>Throws if one of the requests since the start was answered wrongly.</summary>

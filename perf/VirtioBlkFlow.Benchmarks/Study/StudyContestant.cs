@@ -12,7 +12,7 @@ internal sealed class StudyContestant(Bench bench, int depth) : IDisposable
 
     private const double WarmUpMilliseconds = 250;
 
-    // Rounds that are timed in a turn: enough for a tail, few enough that the fast ones need no room of their own.
+    // Most rounds that are timed in a turn: few enough that those of the fast ones can all be kept. Arbitrary.
     private const int TimedRounds = 256;
 
     private readonly List<long> _roundTicks = [];
@@ -64,11 +64,11 @@ internal sealed class StudyContestant(Bench bench, int depth) : IDisposable
         pool?.TurnWaits = false;
         bench.Run(4 * depth);
         long before = GC.GetTotalAllocatedBytes(precise: true);
-        bench.TimeRounds(_ticks);
+        int rounds = bench.TimeRounds(_ticks, TimeSpan.FromMilliseconds(SliceMilliseconds));
         _allocatedBytes += GC.GetTotalAllocatedBytes(precise: true) - before;
-        _allocatingRequests += (long)TimedRounds * depth;
+        _allocatingRequests += (long)rounds * depth;
         pool?.TurnWaits = true;
-        _roundTicks.AddRange(_ticks);
+        _roundTicks.AddRange(_ticks.AsSpan(0, rounds));
         bench.RequireRightAnswers();
     }
 

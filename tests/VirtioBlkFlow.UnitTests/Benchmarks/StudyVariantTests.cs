@@ -56,10 +56,11 @@ public sealed class StudyVariantTests(StudyFile file) : IClassFixture<StudyFile>
             ((PoolServer)bench.Server!).TurnWaits = false;
             long[] ticks = new long[Rounds];
 
-            bench.TimeRounds(ticks);
+            Assert.Equal(Rounds, bench.TimeRounds(ticks, TimeSpan.FromMinutes(10)));
 
             bench.RequireRightAnswers();
             Assert.All(ticks, round => Assert.True(round > 0));
+            Assert.Equal(1, bench.TimeRounds(ticks, TimeSpan.Zero));
             Assert.Equal(0, bench.Server!.InFlightCount);
         }
     }
