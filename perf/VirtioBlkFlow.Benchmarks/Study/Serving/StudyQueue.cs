@@ -246,7 +246,15 @@ internal sealed class StudyQueue : IDisposable
         _hasKick = kick != null;
         if (kick != null)
         {
-            _engine.Watch(KickWatch, kick);
+            try
+            {
+                _engine.Watch(KickWatch, kick);
+            }
+            catch (IOException)
+            {
+                // What cannot be waited on is as good as no kick: the ring is polled.
+                _hasKick = false;
+            }
         }
     }
 
