@@ -15,12 +15,17 @@ Usage: ./run-bench.sh MODE [ARGUMENT…]
                   for any other server, where COMMAND has {socket} and {file}
   self            vblkflow beside itself with one thing changed (merging, a shared core, sizes, queues, neighbours, …),
                   its start, its memory, and what it does when idle: half an hour
+  study           pipeline architectures compared: a hand-written loop, our blocks, stock blocks on
+                  the reactor, batches and requests on the thread pool; in one process, then each
+                  as a server on a socket: the better part of an hour
   micro           ratios of pipeline and hand-written loop, and BenchmarkDotNet at full length: an hour
   --help          this text
 
-ARGUMENTs of quick, full and compare go to the comparison, over what the mode has set:
+ARGUMENTs of quick, full, compare and study go to the comparison, over what the mode has set:
   --cells BEGINNINGS  --peer NAME=COMMAND  --restarts N  --runs N  --seconds N  --file-mib N
-  --server-cpu LIST  --client-cpu LIST  --our-options "OPTIONS"
+  --server-cpu LIST  --client-cpu LIST  --our-options "OPTIONS"  (study: without --our-options)
+Of study alone:
+  --rounds N          turns of each architecture in one process; default 300
 Those of self:
   --cells BEGINNINGS  --published PATH  --restarts N  --runs N  --seconds N  --idle-seconds N  --settle-seconds N
   --file-mib N  --server-cpu LIST  --client-cpu LIST
@@ -34,13 +39,27 @@ TEXT
 
 mode="${1:-}"
 case "$mode" in
-  quick | full | compare | self | micro) shift ;;
+  quick | full | compare | self | study | micro) shift ;;
   --help | -h) usage; exit 0 ;;
   *) usage >&2; exit 2 ;;
 esac
 if [ "$mode" = micro ] && [ $# -gt 0 ]; then
   usage >&2
   exit 2
+fi
+
+rounds=300
+if [ "$mode" = study ]; then
+  # Not the comparison's: taken out of the arguments.
+  rest=()
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --rounds) rounds="${2:?--rounds takes a number}"; shift 2 ;;
+      --rounds=*) rounds="${1#--rounds=}"; shift ;;
+      *) rest+=("$1"); shift ;;
+    esac
+  done
+  set -- "${rest[@]}"
 fi
 
 time="$(date -u +%Y%m%dT%H%M%SZ)"
@@ -119,6 +138,23 @@ case "$mode" in
     ;;
   self)
     measure self --cells full --restarts 6 --runs 1 --seconds 2 --file-mib 512 -- "$@"
+    ;;
+  study)
+    # .NET's libraries, the stock blocks among them, are compiled here like everything else: as they are delivered they would stay slower.
+    export DOTNET_ReadyToRun=0
+    dotnet "$program" study --rounds "$rounds" --json "$out/study.json" | tee "$out/study.txt"
+    # By a variable, which the shell that starts a server puts in: where programs lie on this machine is nobody's business in results.
+    export STUDY_PROGRAM="$program"
+    contestants=()
+    for variant in our-blocks hand-written stock-blocks pool-batches pool-requests; do
+      serve="dotnet \"\$STUDY_PROGRAM\" serve $variant --socket-path {socket}"
+      for disk in "null=$serve --disk null" "cache=$serve --blk-file {file}" "direct=$serve --blk-file {file} --direct"; do
+        test "$variant" != our-blocks || contestants+=(--ours)
+        contestants+=("$variant@$disk")
+      done
+    done
+    cells=null-randread-4k-qd1,null-randread-4k-qd8,null-randread-4k-qd32,null-randread-4k-qd128,cache-randread-4k-qd1,cache-randread-4k-qd32
+    measure compare --cells "$cells" --restarts 6 --runs 2 --seconds 2 --file-mib 1024 -- "${contestants[@]}" "$@"
     ;;
   micro)
     machine

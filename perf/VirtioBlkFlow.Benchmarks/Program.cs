@@ -3,6 +3,8 @@ using VirtioBlkFlow.Benchmarks.Compare;
 using VirtioBlkFlow.Benchmarks.Latency;
 using VirtioBlkFlow.Benchmarks.Ratio;
 using VirtioBlkFlow.Benchmarks.Self;
+using VirtioBlkFlow.Benchmarks.Study;
+using VirtioBlkFlow.Benchmarks.Study.Serving;
 using VirtioBlkFlow.Device.Latency;
 
 if (args is ["ratio", .. string[] options])
@@ -24,6 +26,16 @@ if (args is ["compare", .. string[] comparison])
 if (args is ["self", .. string[] changes])
 {
     return SelfProgram.Run(changes, Console.Out);
+}
+
+if (args is ["study", .. string[] study])
+{
+    return StudyProgram.Run(study);
+}
+
+if (args is ["serve", .. string[] serving])
+{
+    return ServeProgram.Run(serving);
 }
 
 if (args is ["latency", ..])

@@ -59,6 +59,13 @@ internal sealed class CompareCommand
         DefaultValueFactory = _ => [],
     };
 
+    private readonly Option<string[]> _ours = new("--ours")
+    {
+        Description = "NAME=COMMAND or NAME@DISK=COMMAND: compared with the others in the place of vblkflow; repeatable for other disks",
+        AllowMultipleArgumentsPerToken = false,
+        DefaultValueFactory = _ => [],
+    };
+
     private readonly Option<string> _ourOptions = new("--our-options") { Description = "more options of our server", DefaultValueFactory = _ => "" };
 
     private readonly Argument<string[]> _named = new("PEER")
@@ -85,7 +92,7 @@ internal sealed class CompareCommand
 
     private CompareCommand() => Root = new RootCommand("Compares vblkflow with other vhost-user-blk servers, and with fio as the ceiling.")
     {
-        _cells, _program, _peers, _ourOptions, _named, _restarts, _runs, _seconds, _serverCpu, _clientCpu, _folder, _fileMebibytes, _json,
+        _cells, _program, _peers, _ours, _ourOptions, _named, _restarts, _runs, _seconds, _serverCpu, _clientCpu, _folder, _fileMebibytes, _json,
     };
 
     private RootCommand Root { get; }
@@ -132,12 +139,19 @@ internal sealed class CompareCommand
         }
 
         string program = result.GetValue(_program)!;
-        List<Contestant> contestants = [Contestant.Ours(program, result.GetValue(_ourOptions)!)];
+        Contestant[] ours = [.. Contestant.Join(result.GetValue(_ours)!.Select(Contestant.Parse))];
+        string ourOptions = result.GetValue(_ourOptions)!;
+        if (ours.Length > 1 || (ours.Length == 1 && ourOptions.Length > 0))
+        {
+            throw new CompareException("--ours names one contestant, whose options are in its command.");
+        }
+
+        List<Contestant> contestants = [ours.Length == 1 ? ours[0] : Contestant.Ours(program, ourOptions)];
         string[] named = result.GetValue(_named)!;
         contestants.AddRange(named.Length > 0
-            ? named.Select(name => Known(name, find) ?? Contestant.Parse(name))
+            ? Contestant.Join(named.Select(name => Known(name, find) ?? Contestant.Parse(name)))
             : s_known.Select(name => find(name) is null ? null : Known(name, find)).OfType<Contestant>());
-        contestants.AddRange(result.GetValue(_peers)!.Select(Contestant.Parse));
+        contestants.AddRange(Contestant.Join(result.GetValue(_peers)!.Select(Contestant.Parse)));
         if (contestants.Count != contestants.DistinctBy(contestant => contestant.Name).Count())
         {
             throw new CompareException("Two contestants have the same name: results could not tell them apart.");

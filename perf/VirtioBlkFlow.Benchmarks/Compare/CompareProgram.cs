@@ -37,7 +37,7 @@ internal static class CompareProgram
 
     // As it was given, but for where things are on this machine.
     private static string Describe(IReadOnlyList<string> arguments, CompareOptions options) =>
-        options.Contestants[0].WithoutPath($"compare {string.Join(' ', arguments)}")
+        Contestant.Ours(options.Program).WithoutPath($"compare {string.Join(' ', arguments)}")
             .Replace(options.JsonPath, "compare.json", StringComparison.Ordinal).Replace(options.Folder, ".", StringComparison.Ordinal);
 
     private static string? Find(string program) => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')

@@ -7,6 +7,9 @@ namespace VirtioBlkFlow.Benchmarks.Compare;
 /// <param name="CommandFor">The shell command that serves a cell, with {socket} and {file}; null if it cannot.</param>
 internal sealed record Contestant(string Name, string Program, bool IsCeiling, Func<Cell, string?> CommandFor)
 {
+    /// <summary>The only disk whose cells it serves; null if that is not how it is limited.</summary>
+    public DiskKind? OnlyDisk { get; private init; }
+
     /// <summary>Option behind the command, with {control}, that makes it tell where latency comes from; null if it cannot.</summary>
     public string? ControlOption { get; init; }
 
@@ -71,8 +74,17 @@ internal sealed record Contestant(string Name, string Program, bool IsCeiling, F
         }
 
         bool usesFile = command.Contains("{file}", StringComparison.Ordinal);
-        return new Contestant(who[0], "", false, cell => (who.Length == 2 ? cell.Disk == disk : cell.NeedsFile == usesFile) ? command : null);
+        return new Contestant(who[0], "", false, cell => (who.Length == 2 ? cell.Disk == disk : cell.NeedsFile == usesFile) ? command : null)
+        {
+            OnlyDisk = who.Length == 2 ? disk : null,
+        };
     }
+
+    /// <summary>Makes one contestant of those of one name that are for different disks. All others stay as they are.</summary>
+    public static IEnumerable<Contestant> Join(IEnumerable<Contestant> contestants) => contestants.GroupBy(contestant => contestant.Name).SelectMany(
+        named => named.All(contestant => contestant.OnlyDisk is not null) && named.DistinctBy(contestant => contestant.OnlyDisk).Count() == named.Count()
+            ? [new Contestant(named.Key, "", false, cell => named.Select(contestant => contestant.CommandFor(cell)).FirstOrDefault(command => command is not null))]
+            : named.AsEnumerable());
 
     /// <summary>The command as results have it.</summary>
     public string DescribeCommand(Cell cell) => WithoutPath(CommandFor(cell)!);

@@ -65,7 +65,7 @@ internal static class LatencyRunner
         line.Kicks = 0;
         double[] latencies = new double[Requests];
         TimeSpan processBefore = Environment.CpuUsage.TotalTime;
-        long driverBefore = ThreadClock.NowNanoseconds;
+        long driverBefore = CpuClock.ThisThreadNanoseconds;
         for (int i = 0; i < Requests; i++)
         {
             long start = Stopwatch.GetTimestamp();
@@ -73,7 +73,7 @@ internal static class LatencyRunner
             latencies[i] = Stopwatch.GetElapsedTime(start).TotalMicroseconds;
         }
 
-        double cpu = ((Environment.CpuUsage.TotalTime - processBefore).TotalNanoseconds - (ThreadClock.NowNanoseconds - driverBefore)) / Requests;
+        double cpu = ((Environment.CpuUsage.TotalTime - processBefore).TotalNanoseconds - (CpuClock.ThisThreadNanoseconds - driverBefore)) / Requests;
         driver.RequireRightAnswers();
         queue.Stop();
         double mean = latencies.Average();

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using VirtioBlkFlow.Benchmarks.Servers;
 using VirtioBlkFlow.Device.Latency;
@@ -143,13 +144,13 @@ internal static class RatioRunner
         public void WarmUp()
         {
             long requests = 0;
-            long start = ThreadClock.NowNanoseconds;
+            long start = CpuClock.ThisThreadNanoseconds;
             long elapsed;
             do
             {
                 bench.Run(16 * depth);
                 requests += 16 * depth;
-                elapsed = ThreadClock.NowNanoseconds - start;
+                elapsed = CpuClock.ThisThreadNanoseconds - start;
             }
             while (elapsed < WarmUpMilliseconds * 1e6);
             _requestsPerSlice = Math.Max(1, (int)(requests * SliceMilliseconds * 1e6 / elapsed / depth)) * depth;
@@ -161,9 +162,9 @@ internal static class RatioRunner
         {
             // What the one before left in the caches is not ours.
             bench.Run(depth);
-            long start = ThreadClock.NowNanoseconds;
+            long start = CpuClock.ThisThreadNanoseconds;
             bench.Run(_requestsPerSlice);
-            long elapsed = ThreadClock.NowNanoseconds - start;
+            long elapsed = CpuClock.ThisThreadNanoseconds - start;
             bench.RequireRightAnswers();
             return (double)elapsed / _requestsPerSlice;
         }

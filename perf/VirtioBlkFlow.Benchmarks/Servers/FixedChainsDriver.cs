@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using VirtioBlkFlow.Frontend.Ring;
 using VirtioBlkFlow.Virtio;
 using VirtioBlkFlow.Virtio.Blk;

@@ -9,39 +9,50 @@ namespace VirtioBlkFlow.Benchmarks.Servers;
 /// The lower bound: the same virtqueue, parser, limits, disk and engine in one plain loop. It keeps the parsed request of each slot and
 /// nothing else: no blocks, no batches, no states, no bound on what is in flight but the ring's size. It reads, writes and flushes.
 /// </summary>
-internal sealed unsafe class HandWrittenServer : BlkServer, IDiskCompletions
+internal sealed class HandWrittenServer : QueueServer, IDiskCompletions
 {
-    private readonly Virtqueue _virtqueue;
     private readonly IDiskQueue _disk;
     private readonly IIoEngine _engine;
     private readonly BlkLimits _limits;
-    private readonly BlkRequest[] _requests = new BlkRequest[FixedChainsDriver.QueueSize];
+    private readonly BlkRequest[] _requests;
     private bool _hasUnpublished;
 
-    public HandWrittenServer(FixedChainsDriver driver, IDisk disk, IIoEngine engine, BlkLimits limits)
+    public HandWrittenServer(Virtqueue virtqueue, IDisk disk, IIoEngine engine, BlkLimits limits)
+        : base(virtqueue)
     {
-        _virtqueue = Virtqueue.Create(driver.Setup);
         _engine = engine;
         _limits = limits;
-        _disk = disk.OpenQueue(engine, this, FixedChainsDriver.QueueSize);
+        _requests = new BlkRequest[virtqueue.QueueSize];
+        _disk = disk.OpenQueue(engine, this, virtqueue.QueueSize);
     }
 
-    public override int InFlightCount => _virtqueue.InFlightCount;
+    // Here once more, as the loop that is the bound pays for no second call through its class.
+    public override void Turn() => TryTurn();
 
-    public override void Turn()
+    public override bool TryTurn()
     {
-        while (_virtqueue.TryPop(out DescriptorChain chain) == PopOutcome.Popped)
+        bool progressed = false;
+        if (IsFetching)
         {
-            Start(in chain);
+            while (Virtqueue.TryPop(out DescriptorChain chain) == PopOutcome.Popped)
+            {
+                progressed = true;
+                Start(in chain);
+            }
         }
 
         _engine.Submit();
-        Reap();
+        progressed |= Reap(_engine, _disk);
         if (_hasUnpublished)
         {
             _hasUnpublished = false;
-            _virtqueue.PublishUsed();
+            if (Virtqueue.PublishUsed())
+            {
+                Call?.Signal();
+            }
         }
+
+        return progressed;
     }
 
     void IDiskCompletions.OnCompleted(int slot, DiskOutcome outcome)
@@ -54,7 +65,7 @@ internal sealed unsafe class HandWrittenServer : BlkServer, IDiskCompletions
     public override void Dispose()
     {
         _disk.Dispose();
-        _virtqueue.Dispose();
+        Virtqueue.Dispose();
     }
 
     private void Start(in DescriptorChain chain)
@@ -67,34 +78,7 @@ internal sealed unsafe class HandWrittenServer : BlkServer, IDiskCompletions
             return;
         }
 
-        DiskRequest io = default;
-        BlkStatus status = BlkStatus.VIRTIO_BLK_S_OK;
-        switch (request.Type)
-        {
-            case BlkRequestType.VIRTIO_BLK_T_IN:
-                status = _limits.CheckTransfer(request.Sector, request.DataInBytes);
-                io.Operation = DiskOperation.Read;
-                io.OffsetBytes = request.Sector * BlkRequest.SectorBytes;
-                io.Pieces = request.DataIn;
-                io.PieceCount = request.DataInCount;
-                io.LengthBytes = request.DataInBytes;
-                break;
-            case BlkRequestType.VIRTIO_BLK_T_OUT:
-                status = _limits.ReadOnly ? BlkStatus.VIRTIO_BLK_S_IOERR : _limits.CheckTransfer(request.Sector, request.DataOutBytes);
-                io.Operation = DiskOperation.Write;
-                io.OffsetBytes = request.Sector * BlkRequest.SectorBytes;
-                io.Pieces = request.DataOut;
-                io.PieceCount = request.DataOutCount;
-                io.LengthBytes = request.DataOutBytes;
-                break;
-            case BlkRequestType.VIRTIO_BLK_T_FLUSH:
-                io.Operation = DiskOperation.Flush;
-                break;
-            default:
-                status = BlkStatus.VIRTIO_BLK_S_UNSUPP;
-                break;
-        }
-
+        BlkStatus status = RequestPlan.Of(in request, _limits, out DiskRequest io);
         if (status == BlkStatus.VIRTIO_BLK_S_OK)
         {
             _disk.Submit(slot, in io);
@@ -105,33 +89,10 @@ internal sealed unsafe class HandWrittenServer : BlkServer, IDiskCompletions
         }
     }
 
-    private void Reap()
-    {
-        if (!_engine.HasCompletions)
-        {
-            return;
-        }
-
-        Span<IoCompletion> completions = stackalloc IoCompletion[64];
-        int count;
-        do
-        {
-            count = _engine.Reap(completions);
-            for (int i = 0; i < count; i++)
-            {
-                if (completions[i].Kind == IoCompletionKind.Operation)
-                {
-                    _disk.OnIoCompleted((int)completions[i].Token, completions[i].Result);
-                }
-            }
-        }
-        while (count == completions.Length);
-    }
-
     private void Finish(int slot, BlkStatus status, uint dataInWritten)
     {
         uint writtenBytes = _requests[slot].Reply.Finish(status, dataInWritten);
-        _virtqueue.AddUsed((ushort)slot, writtenBytes, dataInWritten);
+        Virtqueue.AddUsed((ushort)slot, writtenBytes, dataInWritten);
         _hasUnpublished = true;
     }
 }

@@ -12,6 +12,15 @@ internal struct ForOtherPipeline;
 /// <summary>Names the code the hand-written loop runs; see <see cref="NullDisk{TUser}"/>.</summary>
 internal struct ForHand;
 
+/// <summary>Names the code stock blocks on the reactor run; see <see cref="NullDisk{TUser}"/>.</summary>
+internal struct ForStockBlocks;
+
+/// <summary>Names the code batches on the thread pool run; see <see cref="NullDisk{TUser}"/>.</summary>
+internal struct ForPoolBatches;
+
+/// <summary>Names the code requests on the thread pool run; see <see cref="NullDisk{TUser}"/>.</summary>
+internal struct ForPoolRequests;
+
 /// <summary>A disk that completes each request inside Submit and touches no data.</summary>
 /// <typeparam name="TUser">
 /// A struct for each user, so that each has compiled code of its own: with two users of the same code in a process, the compiler would

@@ -1,3 +1,4 @@
+using Microsoft.Win32.SafeHandles;
 using VirtioBlkFlow.Disks.Engine;
 using VirtioBlkFlow.Virtio;
 

@@ -17,8 +17,7 @@ internal sealed class TestFile : IDisposable
 
     private TestFile()
     {
-        string folder = Environment.GetEnvironmentVariable("VBLKFLOW_BENCH_DIR") ?? Environment.CurrentDirectory;
-        _path = Path.Combine(folder, $"benchmark-{Environment.ProcessId}.img");
+        _path = Path.Combine(Folder, $"benchmark-{Environment.ProcessId}.img");
         using var stream = new FileStream(_path, FileMode.Create, FileAccess.Write);
         byte[] block = new byte[FixedChainsDriver.DataBytes];
         for (int i = 0; i < BlockCount; i++)
@@ -30,6 +29,9 @@ internal sealed class TestFile : IDisposable
         // So that no writeback goes on while it is measured.
         stream.Flush(flushToDisk: true);
     }
+
+    /// <summary>Where it is written.</summary>
+    public static string Folder => Environment.GetEnvironmentVariable("VBLKFLOW_BENCH_DIR") ?? Environment.CurrentDirectory;
 
     /// <summary>The first sectors of all blocks once, in an order that is random and the same each time.</summary>
     public static ulong[] Sectors { get; } = MakeSectors();

@@ -62,6 +62,18 @@ public sealed class CompareOptionsTests
         Assert.Null(onNull.CommandFor(s_direct));
     }
 
+    [Fact]
+    public void Commands_of_one_name_for_different_disks_are_one_server()
+    {
+        CompareOptions options = Parse("--ours", "mine@null=a {socket}", "--ours", "mine@cache=b {socket} {file}", "its@null=c {socket}", "its@direct=d {socket} {file}")!;
+
+        Assert.Equal(["mine", "its"], options.Contestants.Select(contestant => contestant.Name));
+        Contestant mine = options.Contestants[0];
+        Assert.Equal(("a {socket}", "b {socket} {file}", null), (mine.CommandFor(s_null), mine.CommandFor(s_null with { Disk = DiskKind.Cache }), mine.CommandFor(s_direct)));
+        Assert.Equal("d {socket} {file}", options.Contestants[1].CommandFor(s_direct));
+        Assert.Equal("vblkflow", options.Program);
+    }
+
     [Theory]
     [InlineData("other")]
     [InlineData("=serve {socket}")]
@@ -95,6 +107,9 @@ public sealed class CompareOptionsTests
     [InlineData("--bogus", "1")]
     [InlineData("fio", "tape")]
     [InlineData("a={socket}", "a={socket} {file}")]
+    [InlineData("a@null={socket}", "a@null={socket} 2")]
+    [InlineData("--ours=a@null={socket}", "--ours=b@cache={socket} {file}")]
+    [InlineData("--ours=a={socket}", "--our-options=--poll")]
     public void What_makes_no_sense_is_refused(string option, string value) => Assert.Null(Parse(option, value));
 
     private static CompareOptions? Parse(params string[] arguments)

@@ -22,6 +22,10 @@
   document.getElementById("summary").textContent =
     `${data.machine.cpu}, ${data.machine.cores} cores, ${data.machine.kernel}; commit ${data.machine.commit}; ${data.startedAt.slice(0, 16).replace("T", " ")} UTC`;
 
+  if (names.length > 0) {
+    for (const place of document.querySelectorAll(".ours")) { place.textContent = names[0]; }
+  }
+
   (function ratios() {
     const table = element("table", document.getElementById("ratios"));
     const head = element("tr", element("thead", table));

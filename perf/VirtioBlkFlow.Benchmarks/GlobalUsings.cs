@@ -1,2 +1,0 @@
-global using System.Runtime.InteropServices;
-global using Microsoft.Win32.SafeHandles;
