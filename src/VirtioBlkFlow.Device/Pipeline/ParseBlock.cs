@@ -44,40 +44,44 @@ public sealed unsafe class ParseBlock : ReactorBlock<RequestBatch, RequestBatch>
     {
         BlkLimits limits = _limits.Current;
         RequestSlot* table = _table.Slots;
-        DescriptorChain* chains = message.Chains;
-        ushort batchNumber = message.Number;
+        DescriptorChain* first = message.Chains;
+        DescriptorChain* beyond = first + message.Count;
         bool mayJoin = false;
         ulong end = ulong.MaxValue;
-        ReadOnlySpan<ushort> slots = message.Slots;
-        for (int i = 0; i < slots.Length; i++)
+        for (DescriptorChain* chain = first; chain < beyond; chain++)
         {
-            ushort number = slots[i];
-            ref RequestSlot slot = ref table[number];
-            slot.Advance(SlotState.Free, SlotState.Parsed);
-            slot.BatchNumber = batchNumber;
-            slot.Position = (ushort)i;
-            bool isWhole = BlkRequest.TryParse(in chains[i], out BlkRequest request, out BlkParseError error);
-            slot.Reply = request.Reply;
+            RequestSlot* slot = table + chain->Slot;
+            slot->Advance(SlotState.Free, SlotState.Parsed);
+            slot->BatchNumber = message.Number;
+            slot->Position = (ushort)(chain - first);
+            bool isWhole = BlkRequest.TryParse(in *chain, out BlkRequest request, out BlkParseError error);
+            slot->Reply = request.Reply;
             if (isWhole)
             {
-                slot.TypeNumber = QueueCounters.NumberOf(request.Type);
-                Check(number, ref slot, in request, limits);
+                slot->TypeNumber = QueueCounters.NumberOf(request.Type);
+                Check(chain->Slot, ref *slot, in request, limits);
                 // Found here, where all of it is at hand; whether it is meant is left to who joins. What is no transfer has no end of meaning.
-                mayJoin |= slot.Io.OffsetBytes == end;
-                end = slot.Io.OffsetBytes + slot.Io.LengthBytes;
+                mayJoin |= slot->Io.OffsetBytes == end;
+                end = slot->Io.OffsetBytes + slot->Io.LengthBytes;
             }
             else
             {
-                slot.TypeNumber = QueueCounters.OtherType;
-                slot.DataInWritten = 0;
-                slot.DataInTouched = 0;
-                Decide(ref slot, BlkStatus.VIRTIO_BLK_S_IOERR);
-                _lint.OnUnparsed(in chains[i], error);
+                RefuseUnparsed(chain, slot, error);
             }
         }
 
         message.MayJoin = mayJoin;
         Emit(message);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private void RefuseUnparsed(DescriptorChain* chain, RequestSlot* slot, BlkParseError error)
+    {
+        slot->TypeNumber = QueueCounters.OtherType;
+        slot->DataInWritten = 0;
+        slot->DataInTouched = 0;
+        Decide(ref *slot, BlkStatus.VIRTIO_BLK_S_IOERR);
+        _lint.OnUnparsed(in *chain, error);
     }
 
     private static void Decide(ref RequestSlot slot, BlkStatus status)
@@ -113,11 +117,17 @@ public sealed unsafe class ParseBlock : ReactorBlock<RequestBatch, RequestBatch>
 
         if (status != BlkStatus.VIRTIO_BLK_S_OK)
         {
-            slot.DataInWritten = 0;
-            slot.DataInTouched = 0;
-            Decide(ref slot, status);
-            _lint.OnRefused(in request, limits);
+            Refuse(ref slot, status, in request, limits);
         }
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private void Refuse(ref RequestSlot slot, BlkStatus status, in BlkRequest request, BlkLimits limits)
+    {
+        slot.DataInWritten = 0;
+        slot.DataInTouched = 0;
+        Decide(ref slot, status);
+        _lint.OnRefused(in request, limits);
     }
 
     /// <returns>Whether there is a status; if not, the request was answered.</returns>

@@ -48,6 +48,7 @@ public sealed record BlkLimits(ulong CapacitySectors, uint LogicalBlockBytes, bo
     /// <summary>Checks the range of an IN or OUT (VIRTIO 1.4, "Block Device", "Device Operation").</summary>
     /// <param name="sector">First sector.</param>
     /// <param name="lengthBytes">Bytes of data; 0 is fine, and does nothing.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public BlkStatus CheckTransfer(ulong sector, uint lengthBytes)
     {
         Debug.Assert(LogicalBlockBytes >= BlkRequest.SectorBytes, "A logical block holds at least one sector.");
