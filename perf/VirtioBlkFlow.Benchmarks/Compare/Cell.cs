@@ -67,6 +67,7 @@ internal static class CellTable
         new Cell(DiskKind.Cache, "randread", 4096, 1, ClientSleeps: true),
         .. s_depths.Select(depth => new Cell(DiskKind.Direct, "randread", 4096, depth)),
         .. s_depths.Select(depth => new Cell(DiskKind.Direct, "randwrite", 4096, depth)),
+        .. s_depths.Select(depth => new Cell(DiskKind.Direct, "randread", 4096, depth, ServerPolls: true)),
         new Cell(DiskKind.Memory, "randread", 4096, 32),
         new Cell(DiskKind.Memory, "randread", 128 << 10, 16),
     ];

@@ -83,15 +83,25 @@ internal sealed class CompareRunner(CompareOptions options, TextWriter log)
     }
 
     // It does the server's work, so it gets the server's processor.
-    private List<Measurement> RunCeiling(Contestant contestant, Cell cell, int restart) =>
-    [
-        .. Enumerable.Range(0, options.Runs).Select(
-            run => Measurement.OfFio(Shell.Run(Fill(contestant.CommandFor(cell)!), options.ServerCpu, _client.Deadline), cell, restart, run)),
-    ];
+    private List<Measurement> RunCeiling(Contestant contestant, Cell cell, int restart)
+    {
+        var runs = new List<Measurement>();
+        for (int run = 0; run < options.Runs; run++)
+        {
+            (string output, double busy) = CeilingRun.Run(
+                Fill(contestant.CommandFor(cell)!), options.ServerCpu, TimeSpan.FromSeconds(WholeSeconds), _client.Deadline);
+            runs.Add(Measurement.OfFio(output, cell, restart, run, busy));
+        }
+
+        return runs;
+    }
+
+    // fio counts in whole ones.
+    private int WholeSeconds => (int)Math.Ceiling(options.Seconds);
 
     private string Fill(string command) => command
         .Replace("{socket}", Contestant.Quote(_socketPath), StringComparison.Ordinal)
         .Replace("{control}", Contestant.Quote(ControlPath), StringComparison.Ordinal)
         .Replace("{file}", FilePath, StringComparison.Ordinal)
-        .Replace("{seconds}", Cell.Number((int)Math.Ceiling(options.Seconds)), StringComparison.Ordinal);
+        .Replace("{seconds}", Cell.Number(WholeSeconds), StringComparison.Ordinal);
 }

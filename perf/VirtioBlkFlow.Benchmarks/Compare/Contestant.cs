@@ -54,7 +54,7 @@ internal sealed record Contestant(string Name, string Program, bool IsCeiling, F
 
     /// <summary>fio with io_uring on the same file.</summary>
     public static Contestant Fio(string program) => new("fio", program, true, cell => cell.NeedsFile && !cell.ClientSleeps
-        ? $"{Quote(program)} --name=ceiling --filename={{file}} --ioengine=io_uring --rw={cell.Pattern} --bs={cell.BlockBytes} --iodepth={cell.Depth}"
+        ? $"{Quote(program)} --name=ceiling --thread --filename={{file}} --ioengine=io_uring --rw={cell.Pattern} --bs={cell.BlockBytes} --iodepth={cell.Depth}"
             + $" --direct={(cell.Disk == DiskKind.Direct ? 1 : 0)} --invalidate=0 --time_based --runtime={{seconds}} --ramp_time=1 --randrepeat=0 --output-format=json"
         : null);
 

@@ -65,22 +65,26 @@ internal sealed record Measurement(
     }
 
     /// <summary>Takes it out of fio's JSON.</summary>
-    public static Measurement OfFio(string json, Cell cell, int restart, int run)
+    /// <param name="json">What fio printed.</param>
+    /// <param name="cell">The load.</param>
+    /// <param name="restart">Number of the restart.</param>
+    /// <param name="run">Number in it.</param>
+    /// <param name="busyProcessors">How many processors its process kept busy; 0 if that is not known.</param>
+    public static Measurement OfFio(string json, Cell cell, int restart, int run, double busyProcessors)
     {
         using JsonDocument document = JsonDocument.Parse(json[json.IndexOf('{', StringComparison.Ordinal)..]);
         JsonElement job = document.RootElement.GetProperty("jobs")[0];
         JsonElement direction = job.GetProperty(cell.Writes ? "write" : "read");
         JsonElement latency = direction.GetProperty("clat_ns");
-        // usr_cpu and sys_cpu are percent of the job's run time, which fio has in milliseconds.
-        double cpuNs = (job.GetProperty("usr_cpu").GetDouble() + job.GetProperty("sys_cpu").GetDouble()) / 100 * job.GetProperty("job_runtime").GetDouble() * 1e6;
+        double iops = direction.GetProperty("iops").GetDouble();
         return new Measurement(
             restart,
             run,
-            direction.GetProperty("iops").GetDouble(),
+            iops,
             Percentile(latency, "50.000000"),
             Percentile(latency, "99.000000"),
             Percentile(latency, "99.900000"),
-            cpuNs / Math.Max(1, direction.GetProperty("total_ios").GetInt64()),
+            busyProcessors * 1e9 / Math.Max(1, iops),
             null,
             null,
             null,

@@ -27,6 +27,14 @@ internal static class Shell
     public static string Run(string command, string? cpus, TimeSpan deadline)
     {
         using Process process = Start(command, cpus);
+        return Finish(process, command, deadline);
+    }
+
+    /// <summary>Waits for the end of a command that was started.</summary>
+    /// <returns>What it printed.</returns>
+    /// <exception cref="CompareException">It failed, or did not end in time.</exception>
+    public static string Finish(Process process, string command, TimeSpan deadline)
+    {
         Task<string> output = process.StandardOutput.ReadToEndAsync();
         Task<string> errors = process.StandardError.ReadToEndAsync();
         if (!process.WaitForExit(deadline))

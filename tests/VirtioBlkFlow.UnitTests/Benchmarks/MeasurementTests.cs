@@ -12,7 +12,7 @@ public sealed class MeasurementTests
     [Fact]
     public void The_figures_of_fio_are_taken_with_its_units()
     {
-        // As fio 3.33 prints it, with a line before, cut to what counts: 2 s at 30 % user and 20 % system for 1000 requests.
+        // As fio 3.33 prints it, with a line before, cut to what counts. Of CPU time it only knows the thread that submits, so that is not taken.
         const string Json = """
             note: both iodepth >= 1 and synchronous I/O engine are selected
             { "jobs": [ { "job_runtime": 2000, "usr_cpu": 30.0, "sys_cpu": 20.0,
@@ -20,10 +20,11 @@ public sealed class MeasurementTests
               "write": { "iops": 500.5, "total_ios": 1000, "clat_ns": { "percentile": { "50.000000": 1000, "99.000000": 2000, "99.900000": 3000 } } } } ] }
             """;
 
-        Measurement run = Measurement.OfFio(Json, s_cell, restart: 1, run: 2);
+        Measurement run = Measurement.OfFio(Json, s_cell, restart: 1, run: 2, busyProcessors: 1.5);
 
         Assert.Equal((1, 2, 500.5, 1000.0, 2000.0, 3000.0), (run.Restart, run.Run, run.Iops, run.P50Ns, run.P99Ns, run.P999Ns));
-        Assert.Equal(1e6, run.CpuNsPerRequest, 1e-6);
+        // 1.5 s of CPU a second, for 500.5 requests.
+        Assert.Equal(1.5e9 / 500.5, run.CpuNsPerRequest, 1e-3);
         Assert.Null(run.OwnMemoryBytes);
     }
 
