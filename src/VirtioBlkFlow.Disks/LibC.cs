@@ -67,6 +67,9 @@ internal static unsafe partial class LibC
     public const uint MSG_DONTWAIT = 0x40;
     public const uint MSG_NOSIGNAL = 0x4000;
 
+    // <linux/fs.h>: fails where the write would block, and where that cannot be known.
+    public const int RWF_NOWAIT = 8;
+
     // <sys/eventfd.h>
     public const int EFD_CLOEXEC = 0x80000;
     public const int EFD_NONBLOCK = 0x800;

@@ -42,7 +42,8 @@ internal sealed class FileKind : DiskKind
 
     public override IDisk Open(DiskSpec spec, ILogger logger)
     {
-        FileDisk file = FileDisk.Open(new FileDiskOptions(spec.What, spec.ReadOnly, spec.Direct, spec.Lock, spec.Health.Origin == HealthOrigin.Device));
+        FileDisk file = FileDisk.Open(
+            new FileDiskOptions(spec.What, spec.ReadOnly, spec.Direct, spec.Lock, spec.Health.Origin == HealthOrigin.Device, InlineWrites: spec.Zones is null));
         if (spec.Zones is null)
         {
             return file;

@@ -23,12 +23,13 @@ public sealed class FileDisk : IDisk
     private readonly HealthMonitor? _health;
 
     private FileDisk(
-        SafeFileHandle file, string path, DiskProperties properties, DirectAlignment? directAlignment, BlockLimits? blockLimits, HealthMonitor? health)
+        SafeFileHandle file, FileDiskOptions options, DiskProperties properties, DirectAlignment? directAlignment, BlockLimits? blockLimits, HealthMonitor? health)
     {
         File = file;
-        Path = path;
+        Path = options.Path;
         _properties = properties;
         DirectAlignment = directAlignment;
+        WritesInline = options.InlineWrites && directAlignment == null;
         IsBlockDevice = blockLimits != null;
         // The command takes no lock of the page cache: a read beside it can bring back what is being discarded, and keep it.
         _canDiscardByCommand = IsBlockDevice && directAlignment != null;
@@ -55,6 +56,9 @@ public sealed class FileDisk : IDisk
 
     /// <summary>Whether a write that should have been made durable may be lost; see <see cref="LoseDurability"/>.</summary>
     internal bool DurabilityLost => _durabilityLost;
+
+    /// <summary>Whether queues write into the page cache themselves, where that is of use.</summary>
+    internal bool WritesInline { get; }
 
     /// <summary>Whether it is a block device and not a regular file.</summary>
     internal bool IsBlockDevice { get; }
@@ -217,7 +221,7 @@ public sealed class FileDisk : IDisk
         HealthMonitor? health = source is null ? null : new HealthMonitor(source, host.HealthInterval);
         return new FileDisk(
             file,
-            options.Path,
+            options,
             new DiskProperties
             {
                 CapacityBytes = sizeBytes,

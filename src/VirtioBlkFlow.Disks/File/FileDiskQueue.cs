@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using VirtioBlkFlow.Disks.Engine;
 using static VirtioBlkFlow.Disks.LibC;
 
@@ -20,6 +21,7 @@ internal sealed unsafe partial class FileDiskQueue : IDiskQueue
     private readonly Work[] _works;
     private readonly BounceBuffers? _bounceBuffers;
     private readonly SyncStep _sync;
+    private readonly InlineWrites? _inlineWrites;
 
     // Set at construction; null after the end.
     private Iovec* _ownPieces;
@@ -34,6 +36,11 @@ internal sealed unsafe partial class FileDiskQueue : IDiskQueue
         _works = new Work[slotCount];
         // One piece of our own for each slot, for transfers that do not go to the caller's memory.
         _ownPieces = (Iovec*)NativeMemory.AllocZeroed((nuint)slotCount, (nuint)sizeof(Iovec));
+        if (disk.WritesInline)
+        {
+            _inlineWrites = new InlineWrites((int)disk.File.DangerousGetHandle(), pwritev2, Stopwatch.GetTimestamp);
+        }
+
         if (disk.DirectAlignment is DirectAlignment alignment)
         {
             _bounceBuffers = new BounceBuffers(Math.Max(alignment.MemoryBytes, alignment.OffsetBytes));
@@ -204,6 +211,10 @@ internal sealed unsafe partial class FileDiskQueue : IDiskQueue
         if (request.Operation == DiskOperation.Read)
         {
             _engine.Read(_file, pieces, count, request.OffsetBytes, (uint)slot);
+        }
+        else if (_inlineWrites != null && _inlineWrites.TryWrite(in request, count, out int result))
+        {
+            OnIoCompleted(slot, result);
         }
         else
         {

@@ -14,8 +14,8 @@ internal sealed class TemporaryImage : IDisposable
 
     public string Path { get; }
 
-    public FileDisk Open(bool readOnly = false, bool direct = false, bool withLock = true) =>
-        FileDisk.Open(new FileDiskOptions(Path, readOnly, direct, withLock));
+    public FileDisk Open(bool readOnly = false, bool direct = false, bool withLock = true, bool inlineWrites = false) =>
+        FileDisk.Open(new FileDiskOptions(Path, readOnly, direct, withLock, InlineWrites: inlineWrites));
 
     /// <summary>What is in the file now.</summary>
     public byte[] Read(long offsetBytes, int lengthBytes)

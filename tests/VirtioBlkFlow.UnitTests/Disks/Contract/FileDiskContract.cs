@@ -25,6 +25,12 @@ public class BufferedFileContract(ITestOutputHelper output) : DiskContract(outpu
     protected override bool TryResize(long sizeBytes) => Syscall.truncate(_image.Path, sizeBytes) == 0;
 }
 
+/// <summary>A file through the page cache, whose queues write into it themselves.</summary>
+public sealed class InlineWritesContract(ITestOutputHelper output) : BufferedFileContract(output)
+{
+    protected override IDisk OpenDisk() => Image.Open(inlineWrites: true);
+}
+
 /// <summary>A file without the page cache, with bounce buffers for memory that is not aligned.</summary>
 public sealed class DirectFileContract(ITestOutputHelper output) : BufferedFileContract(output)
 {
