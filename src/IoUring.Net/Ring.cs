@@ -216,7 +216,11 @@ public sealed unsafe partial class Ring : IDisposable
     }
 
     /// <summary>Hands over what was prepared, without waiting. Enters the kernel only if there is a reason to.</summary>
-    public WaitOutcome Submit()
+    /// <param name="mostAtOnce">
+    /// Entries of one call; with more there are several. The kernel holds the requests of a call to block devices back until it has prepared
+    /// them all (blk_start_plug, from the third entry on).
+    /// </param>
+    public WaitOutcome Submit(uint mostAtOnce = uint.MaxValue)
     {
         PublishTail();
         while (true)
@@ -228,13 +232,13 @@ public sealed unsafe partial class Ring : IDisposable
                 return WaitOutcome.Ready;
             }
 
-            WaitOutcome outcome = Enter(0, needsEnter ? Syscalls.IORING_ENTER_GETEVENTS : 0, null);
+            WaitOutcome outcome = Enter(Math.Min(pending, mostAtOnce), 0, needsEnter ? Syscalls.IORING_ENTER_GETEVENTS : 0, null);
             if (outcome != WaitOutcome.Ready || PendingCount == 0)
             {
                 return outcome;
             }
 
-            // Without SUBMIT_ALL the kernel stops behind an entry it refuses: on with the rest.
+            // More than go at once; and without SUBMIT_ALL the kernel stops behind an entry it refuses: on with the rest.
             if (PendingCount == pending)
             {
                 return WaitOutcome.Busy;
@@ -268,7 +272,7 @@ public sealed unsafe partial class Ring : IDisposable
             }
 
             uint pending = PendingCount;
-            WaitOutcome outcome = Enter(minimum, Syscalls.IORING_ENTER_GETEVENTS | Syscalls.IORING_ENTER_EXT_ARG, &argument);
+            WaitOutcome outcome = Enter(pending, minimum, Syscalls.IORING_ENTER_GETEVENTS | Syscalls.IORING_ENTER_EXT_ARG, &argument);
             if (outcome != WaitOutcome.Ready)
             {
                 return outcome;
@@ -353,14 +357,14 @@ public sealed unsafe partial class Ring : IDisposable
     }
 
     // One system call, and again if a signal came between. A wait that was interrupted returns instead: its time must be reckoned anew.
-    private WaitOutcome Enter(uint minimumCompletions, uint flags, WaitArgument* argument)
+    private WaitOutcome Enter(uint entries, uint minimumCompletions, uint flags, WaitArgument* argument)
     {
         nuint argumentBytes = argument == null ? 0 : (nuint)sizeof(WaitArgument);
         while (true)
         {
             _enterCount++;
             nint result = Syscalls.Enter(
-                Syscalls.SYS_io_uring_enter, _descriptor, PendingCount, minimumCompletions, flags, argument, argumentBytes);
+                Syscalls.SYS_io_uring_enter, _descriptor, entries, minimumCompletions, flags, argument, argumentBytes);
             if (result >= 0)
             {
                 return WaitOutcome.Ready;

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -29,7 +28,7 @@ internal sealed class BlockServer(
     private Task? _serving;
     private PosixSignalRegistration? _hangUp;
     private PosixSignalRegistration? _snapshot;
-    private IAsyncDisposable? _control;
+    private ControlServer? _control;
     private volatile bool _hasFailed;
 
     /// <summary>Whether the service ended otherwise than it should.</summary>
@@ -40,7 +39,7 @@ internal sealed class BlockServer(
 
     private bool HasMany => options.Disks.Count > 1;
 
-    public async Task StartAsync(CancellationToken cancellationToken)
+    public Task StartAsync(CancellationToken cancellationToken)
     {
         if (options.MakesDefaultImage)
         {
@@ -66,12 +65,13 @@ internal sealed class BlockServer(
         _disks.ForEach(disk => Naming(disk.Spec, disk.Listen));
         if (options.ControlPath is { } path)
         {
-            _control = await StartControlAsync(path);
+            _control = ListenForControl(path);
         }
 
         _acceptor = HasMany ? new SharedAcceptor() : null;
         _serving = Task.WhenAll(_disks.ConvertAll(ServeAsync));
         _ = _serving.ContinueWith(_ => lifetime.StopApplication(), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+        return Task.CompletedTask;
     }
 
     /// <summary>Drains, all disks at once: queues finish what is in flight. Then everything is closed.</summary>
@@ -168,13 +168,11 @@ internal sealed class BlockServer(
         return IoEngineKind.Threads;
     }
 
-    // Apart, so that ASP.NET Core is not even looked for unless somebody asks for it.
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private async Task<IAsyncDisposable> StartControlAsync(string path)
+    private ControlServer ListenForControl(string path)
     {
         try
         {
-            return await ControlServer.StartAsync(path, _disks);
+            return ControlServer.Listen(path, _disks, _logger);
         }
         catch (IOException exception)
         {

@@ -100,4 +100,7 @@ internal static partial class Log
 
     [LoggerMessage(42, LogLevel.Warning, "Disk '{Disk}': the limits are now {Limits}.")]
     public static partial void LimitsChanged(ILogger logger, string disk, string limits);
+
+    [LoggerMessage(43, LogLevel.Error, "Nobody can be answered on the control socket, and it is tried again: {Reason}")]
+    public static partial void ControlFailed(ILogger logger, string reason);
 }

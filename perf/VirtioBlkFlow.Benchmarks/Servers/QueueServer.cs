@@ -28,6 +28,9 @@ internal abstract class QueueServer(Virtqueue virtqueue) : BlkServer
     /// <summary>Index of the next available entry.</summary>
     public ushort NextAvailable => Virtqueue.Position.NextAvailable;
 
+    /// <summary>Index of the next used entry: moves on whenever something is returned.</summary>
+    public ushort NextUsed => Virtqueue.Position.NextUsed;
+
     /// <inheritdoc/>
     public override int InFlightCount => Virtqueue.InFlightCount;
 

@@ -1,69 +1,57 @@
-using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.Routing;
-using Microsoft.Extensions.DependencyInjection;
+using System.Runtime.CompilerServices;
+using Microsoft.Extensions.Logging;
 using VirtioBlkFlow.VhostUser.Server;
 
 namespace VirtioBlkFlow.Daemon.Control;
 
 /// <summary>
-/// HTTP over a unix socket: what is served, where its time goes, and what of it can be changed while it runs. This class is the only one that names ASP.NET Core, and
-/// it is touched only with --control: a program without it loads none of that framework.
+/// The socket of --control. It listens from the start, but what answers is started when somebody connects for the first time: until then it
+/// is a thread that sleeps in poll(2), and no web framework is loaded.
 /// </summary>
 internal sealed class ControlServer : IAsyncDisposable
 {
-    // Of a request. Arbitrary: all limits there are take some hundred bytes.
-    private const int MostBodyBytes = 64 << 10;
+    // Who may wait while what answers is started. Arbitrary.
+    private const int Backlog = 128;
 
-    private const string Everything =
-        "GET /v1/status, /v1/disks, /v1/disks/ID, /v1/disks/ID/latency or /metrics; GET, PUT or PATCH /v1/disks/ID/limits or /v1/groups/NAME/limits; "
-        + "POST /v1/disks/ID/resume, /v1/disks/ID/resize or /v1/disks/ID/refresh.";
+    // Before the next try, after one that failed. Arbitrary.
+    private const int RetryMilliseconds = 1000;
 
     private readonly ListeningSocket _socket;
+    private readonly IReadOnlyList<ServedDisk> _disks;
     private readonly DeviceMetrics _metrics;
-    private readonly WebApplication _application;
+    private readonly ILogger _logger;
+    private readonly StopSignal _stop = new();
+    private readonly Thread _thread;
 
-    private ControlServer(ListeningSocket socket, DeviceMetrics metrics, WebApplication application)
+    // Written by the thread, read after its end.
+    private IAsyncDisposable? _application;
+
+    private ControlServer(ListeningSocket socket, IReadOnlyList<ServedDisk> disks, ILogger logger)
     {
         _socket = socket;
-        _metrics = metrics;
-        _application = application;
+        _disks = disks;
+        _metrics = new DeviceMetrics(disks);
+        _logger = logger;
+        _thread = new Thread(AwaitFirst) { Name = "control", IsBackground = true };
+        _thread.Start();
     }
 
-    /// <summary>Listens and answers. The file of the socket is its owner's alone: mode 0600.</summary>
+    /// <summary>Listens. The file of the socket is its owner's alone: mode 0600.</summary>
     /// <param name="path">Where.</param>
     /// <param name="disks">What is served; does not change any more.</param>
+    /// <param name="logger">Hears if nobody can be answered.</param>
     /// <exception cref="SocketUnavailableException">The socket cannot be had.</exception>
-    public static async Task<ControlServer> StartAsync(string path, IReadOnlyList<ServedDisk> disks)
+    // The same care as with the sockets of disks: what a dead process left behind is replaced, and the mode is in force before anybody can
+    // connect. Kestrel does neither.
+    public static ControlServer Listen(string path, IReadOnlyList<ServedDisk> disks, ILogger logger)
     {
-        // The same care as with the sockets of disks: what a dead process left behind is replaced, and the mode is in force before anybody
-        // can connect. Kestrel does neither.
-        ListeningSocket socket = ListeningSocket.Listen(path);
-        var metrics = new DeviceMetrics(disks);
+        ListeningSocket socket = ListeningSocket.Listen(path, backlog: Backlog);
         try
         {
-            WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-            builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
-            {
-                kestrel.AddServerHeader = false;
-                kestrel.Limits.MaxRequestBodySize = MostBodyBytes;
-                kestrel.ListenHandle((ulong)socket.Descriptor);
-            });
-            builder.Services.AddRoutingCore();
-            WebApplication application = builder.Build();
-            Map(application, new DiskReports(disks), metrics);
-            MapCommands(application, new DiskCommands(disks));
-            application.MapFallback(context => RefuseAsync(context, $"There is nothing here. {Everything}"));
-            // Not to be given up half-way by a signal: it takes milliseconds, and what has started can be stopped.
-            await application.StartAsync(CancellationToken.None);
-            return new ControlServer(socket, metrics, application);
+            return new ControlServer(socket, disks, logger);
         }
         catch
         {
-            metrics.Dispose();
             socket.Dispose();
             throw;
         }
@@ -71,94 +59,36 @@ internal sealed class ControlServer : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        await _application.DisposeAsync();
+        _stop.Set();
+        _thread.Join();
+        if (_application is { } application)
+        {
+            await application.DisposeAsync();
+        }
+
         _metrics.Dispose();
         _socket.Dispose();
+        _stop.Dispose();
     }
 
-    private static void Map(WebApplication application, DiskReports reports, DeviceMetrics metrics)
+    private void AwaitFirst()
     {
-        application.UseRouting();
-        application.MapGet("/v1/status", context => AnswerAsync(context, reports.Status(), ControlJson.Default.StatusReport));
-        application.MapGet("/v1/disks", context => AnswerAsync(context, reports.Disks(), ControlJson.Default.DiskListReport));
-        application.MapGet("/v1/disks/{id}", context =>
+        while (_application == null && _socket.AwaitCaller(_stop))
         {
-            string id = NameOf(context);
-            return reports.Disk(id) is { } disk ? AnswerAsync(context, disk, ControlJson.Default.DiskReport) : RefuseDiskAsync(context, id);
-        });
-        application.MapGet("/v1/disks/{id}/latency", context =>
-        {
-            string id = NameOf(context);
-            return reports.Latency(id) is { } latency
-                ? AnswerAsync(context, latency, ControlJson.Default.LatencyReport)
-                : RefuseDiskAsync(context, id);
-        });
-        application.MapGet("/metrics", context =>
-        {
-            metrics.Refresh();
-            context.Response.ContentType = PrometheusText.ContentType;
-            return context.Response.WriteAsync(PrometheusText.Write(metrics.Meter));
-        });
-    }
-
-    private static void MapCommands(WebApplication application, DiskCommands commands)
-    {
-        foreach ((string path, Func<string, ControlAnswer> read, Func<string, ReadOnlyMemory<byte>, bool, ControlAnswer> write) in new (
-            string, Func<string, ControlAnswer>, Func<string, ReadOnlyMemory<byte>, bool, ControlAnswer>)[]
+            try
             {
-                ("/v1/disks/{id}/limits", commands.Limits, commands.SetLimits),
-                ("/v1/groups/{id}/limits", commands.GroupLimits, commands.SetGroupLimits),
-            })
-        {
-            application.MapGet(path, context => AnswerAsync(context, read(NameOf(context))));
-            application.MapPut(path, async context => await AnswerAsync(context, body => write(NameOf(context), body, true)));
-            application.MapPatch(path, async context => await AnswerAsync(context, body => write(NameOf(context), body, false)));
+                _application = StartApplication();
+            }
+            catch (Exception exception)
+            {
+                // Disks are served all the same. Who has connected waits for the next try.
+                Log.ControlFailed(_logger, exception.Message);
+                _stop.Wait(RetryMilliseconds);
+            }
         }
-
-        application.MapPost("/v1/disks/{id}/resume", context => AnswerAsync(context, commands.Resume(NameOf(context))));
-        application.MapPost("/v1/disks/{id}/resize", context => AnswerAsync(context, commands.Resize(NameOf(context))));
-        application.MapPost("/v1/disks/{id}/refresh", async context => await AnswerAsync(context, body => commands.Refresh(NameOf(context), body)));
     }
 
-    private static string NameOf(HttpContext context) => (string)context.GetRouteValue("id")!;
-
-    private static async Task AnswerAsync(HttpContext context, Func<ReadOnlyMemory<byte>, ControlAnswer> command)
-    {
-        using var body = new MemoryStream();
-        ControlAnswer answer;
-        try
-        {
-            await context.Request.Body.CopyToAsync(body, context.RequestAborted);
-            answer = command(body.GetBuffer().AsMemory(0, (int)body.Length));
-        }
-        catch (BadHttpRequestException exception)
-        {
-            // More than the limit, or broken off.
-            answer = ControlAnswer.Wrong(exception.Message);
-        }
-
-        await AnswerAsync(context, answer);
-    }
-
-    private static Task AnswerAsync(HttpContext context, ControlAnswer answer)
-    {
-        context.Response.StatusCode = answer.Status;
-        context.Response.ContentType = "application/json";
-        return context.Response.Body.WriteAsync(answer.Json, context.RequestAborted).AsTask();
-    }
-
-    private static Task RefuseDiskAsync(HttpContext context, string id) =>
-        RefuseAsync(context, $"There is no disk '{id}'. /v1/disks lists those there are.");
-
-    private static Task RefuseAsync(HttpContext context, string error)
-    {
-        context.Response.StatusCode = StatusCodes.Status404NotFound;
-        return AnswerAsync(context, new ErrorReport(error), ControlJson.Default.ErrorReport);
-    }
-
-    private static Task AnswerAsync<T>(HttpContext context, T report, JsonTypeInfo<T> type)
-    {
-        context.Response.ContentType = "application/json";
-        return JsonSerializer.SerializeAsync(context.Response.Body, report, type, context.RequestAborted);
-    }
+    // Apart, so that ASP.NET Core is not even looked for before.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private ControlApplication StartApplication() => ControlApplication.StartAsync(_socket, _disks, _metrics).GetAwaiter().GetResult();
 }

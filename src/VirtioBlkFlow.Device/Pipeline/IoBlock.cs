@@ -81,11 +81,11 @@ public sealed unsafe class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>
     internal void Use(IDiskQueue disk) => _disk = disk;
 
     /// <summary>Passes on what ended since the last time. Called once a turn.</summary>
-    internal void EmitBurst()
+    internal bool EmitBurst()
     {
         if (_burst.Count == 0)
         {
-            return;
+            return false;
         }
 
         CompletionBurst burst = _burst;
@@ -93,6 +93,7 @@ public sealed unsafe class IoBlock : ReactorBlock<RequestBatch, CompletionBurst>
         _timer?.OnEnded(burst);
         Emit(burst);
         TryFinish();
+        return true;
     }
 
     /// <inheritdoc/>

@@ -151,10 +151,12 @@ internal sealed class QueuePipeline : IDisposable
     public void OnSleepEnded() => _timer?.OnSleepEnded();
 
     /// <summary>Returns what has ended since the last time to the driver.</summary>
-    public void EmitCompletions()
+    /// <returns>Whether anything had.</returns>
+    public bool EmitCompletions()
     {
-        _io.EmitBurst();
+        bool emitted = _io.EmitBurst();
         _completion.CallIfDue();
+        return emitted;
     }
 
     /// <summary>Whether a call has waited for more completions long enough. Cheap enough to spin on.</summary>

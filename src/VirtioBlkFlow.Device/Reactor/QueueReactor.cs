@@ -39,6 +39,9 @@ internal sealed class QueueReactor : IDisposable
     private Action _wake = null!;
     private bool _exiting;
 
+    // Whether the last turn that did anything returned requests to a driver.
+    private bool _hasReturned;
+
     /// <summary>Starts the thread and its engine.</summary>
     /// <param name="name">Of the thread.</param>
     /// <param name="options">How it works.</param>
@@ -166,13 +169,15 @@ internal sealed class QueueReactor : IDisposable
 
         _engine.Submit();
         progressed |= Reap();
+        bool returned = false;
         foreach (ReactorQueue queue in running)
         {
-            queue.Settle();
+            returned |= queue.Settle();
         }
 
         if (progressed)
         {
+            _hasReturned = returned;
             Counters.NoteSystemCalls(_engine.SystemCallCount);
         }
 
@@ -214,18 +219,18 @@ internal sealed class QueueReactor : IDisposable
     private void Idle()
     {
         ReactorQueue[] running = _running;
-        if (running.Length > 0 && _spin.ShouldSpin())
+        if (running.Length > 0 && _spin.ShouldSpin(_hasReturned))
         {
             foreach (ReactorQueue queue in running)
             {
                 queue.SuppressKicks();
             }
 
-            bool found = SpinForWork(running);
+            bool found = SpinForWork(running, out long lookedAt);
             Counters.CountSpin(found);
             if (found)
             {
-                _spin.OnFound();
+                _spin.OnFound(lookedAt);
                 return;
             }
 
@@ -261,7 +266,8 @@ internal sealed class QueueReactor : IDisposable
     // Of two times to wait the shorter; negative is for ever.
     private static long Earlier(long one, long other) => one < 0 ? other : other < 0 ? one : Math.Min(one, other);
 
-    private bool SpinForWork(ReactorQueue[] running)
+    // lookedAt: when it last found nothing, 0 if it never did.
+    private bool SpinForWork(ReactorQueue[] running, out long lookedAt)
     {
         long deadline = _spin.Deadline();
         long now = 0;
@@ -269,6 +275,7 @@ internal sealed class QueueReactor : IDisposable
         {
             if (_engine.HasCompletions || _scheduler.HasTasks || AnyCanFetch(running) || AnyCallIsDue(running, now))
             {
+                lookedAt = now;
                 if (now != 0)
                 {
                     TellSpinEnded(running, now);
@@ -281,6 +288,7 @@ internal sealed class QueueReactor : IDisposable
             now = Stopwatch.GetTimestamp();
         }
         while (now < deadline);
+        lookedAt = now;
         return false;
     }
 

@@ -100,10 +100,11 @@ internal sealed class ReactorQueue : IDisposable
     internal void OnIoCompleted(int slot, int result) => _pipeline!.Disk.OnIoCompleted(slot, result);
 
     /// <summary>The end of a turn: returns what has ended to the driver, and sees whether something waited for that.</summary>
-    internal void Settle()
+    /// <returns>Whether anything was returned.</returns>
+    internal bool Settle()
     {
         QueuePipeline pipeline = _pipeline!;
-        pipeline.EmitCompletions();
+        bool returned = pipeline.EmitCompletions();
         if (_drained != null && pipeline.IsDrained)
         {
             _drained.SetResult();
@@ -111,6 +112,7 @@ internal sealed class ReactorQueue : IDisposable
         }
 
         CheckHealth(pipeline);
+        return returned;
     }
 
     /// <summary>Whether the driver has made something available that could be taken now. Cheap enough to spin on.</summary>

@@ -32,8 +32,8 @@ public sealed class ListeningSocket : IDisposable
     /// <summary>Longest path in bytes: sun_path of &lt;sys/un.h&gt; has 108, with the zero at the end.</summary>
     public const int MaxPathBytes = 107;
 
-    /// <summary>Front-ends that may wait while one is served. Arbitrary; one is served at a time.</summary>
-    private const int Backlog = 4;
+    /// <summary>Front-ends that may wait while one is served, unless told otherwise. Arbitrary; one is served at a time.</summary>
+    public const int DefaultBacklog = 4;
 
     private readonly SafeFileHandle _socket;
     private readonly string? _path;
@@ -57,10 +57,11 @@ public sealed class ListeningSocket : IDisposable
     /// </summary>
     /// <param name="path">At most 107 bytes in UTF-8.</param>
     /// <param name="mode">Permissions of the file, whatever the umask: nobody can connect before they are set.</param>
+    /// <param name="backlog">How many may wait to be accepted; see listen(2).</param>
     /// <exception cref="SocketUnavailableException">
     /// The path is too long, taken by a process that lives or by a file of another kind, or the system refuses.
     /// </exception>
-    public static ListeningSocket Listen(string path, int mode = DefaultMode)
+    public static ListeningSocket Listen(string path, int mode = DefaultMode, int backlog = DefaultBacklog)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         var pathBytes = Encoding.UTF8.GetByteCount(path);
@@ -80,7 +81,7 @@ public sealed class ListeningSocket : IDisposable
             // Until listen every connect is refused, so the mode is in force before the first one can succeed.
             Check(Syscall.chmod(path, (FilePermissions)mode), path, "chmod");
             Check(Syscall.lstat(path, out var status), path, "lstat");
-            Check(Syscall.listen((int)socket.DangerousGetHandle(), Backlog), path, "listen");
+            Check(Syscall.listen((int)socket.DangerousGetHandle(), backlog), path, "listen");
             return new ListeningSocket(socket, path, (status.st_dev, status.st_ino));
         }
         catch
@@ -121,11 +122,7 @@ public sealed class ListeningSocket : IDisposable
     {
         ArgumentNullException.ThrowIfNull(stop);
         connection = null;
-        var descriptors = new Pollfd[]
-        {
-            new() { fd = stop.Descriptor, events = PollEvents.POLLIN },
-            new() { fd = Descriptor, events = PollEvents.POLLIN },
-        };
+        Pollfd[] descriptors = Pollable(stop);
         while (true)
         {
             if (Syscall.poll(descriptors, -1) < 0)
@@ -143,6 +140,21 @@ public sealed class ListeningSocket : IDisposable
                 return outcome;
             }
         }
+    }
+
+    /// <summary>Waits until somebody has connected, and leaves the accepting to others.</summary>
+    /// <param name="stop">Ends the wait.</param>
+    /// <returns>False if the stop signal was set.</returns>
+    public bool AwaitCaller(StopSignal stop)
+    {
+        ArgumentNullException.ThrowIfNull(stop);
+        Pollfd[] descriptors = Pollable(stop);
+        while (Syscall.poll(descriptors, -1) < 0)
+        {
+            // EINTR
+        }
+
+        return descriptors[0].revents == 0;
     }
 
     /// <summary>Accepts who waits at this moment; null if that is nobody. Blocks then only if the socket does.</summary>
@@ -182,6 +194,12 @@ public sealed class ListeningSocket : IDisposable
 
         _socket.Dispose();
     }
+
+    private Pollfd[] Pollable(StopSignal stop) =>
+    [
+        new() { fd = stop.Descriptor, events = PollEvents.POLLIN },
+        new() { fd = Descriptor, events = PollEvents.POLLIN },
+    ];
 
     /// <summary>
     /// Removes a socket file that nobody listens on. Two programs started on the same path in the same instant can still take it from

@@ -142,20 +142,46 @@ public sealed class ControlSocketTests : IDisposable
     public async Task Without_it_no_web_framework_is_loaded()
     {
         string image = _folder.CreateImage(16).FilePath;
-        await using (ChildProcess plain = await Vblkflow.StartListeningAsync(_folder, "--blk-file", image))
+        await using ChildProcess plain = await Vblkflow.StartListeningAsync(_folder, "--blk-file", image);
+        using (FrontendSession session = FrontendSession.Open(_folder[Vblkflow.SocketName]))
         {
-            using (FrontendSession session = FrontendSession.Open(_folder[Vblkflow.SocketName]))
-            {
-                session.VerifyRoundTrip(new DiskImage(image), sector: 8);
-            }
-
-            Assert.DoesNotContain(WebAssembliesOf(plain), static _ => true);
-            await Vblkflow.EndBySignalAsync(plain, _folder[Vblkflow.SocketName]);
+            session.VerifyRoundTrip(new DiskImage(image), sector: 8);
         }
 
-        // With it there are such assemblies, or the look above would have seen nothing either way.
+        Assert.DoesNotContain(WebAssembliesOf(plain), static _ => true);
+        await Vblkflow.EndBySignalAsync(plain, _folder[Vblkflow.SocketName]);
+    }
+
+    [Fact]
+    public async Task The_web_framework_is_loaded_when_somebody_asks_for_the_first_time()
+    {
+        string image = _folder.CreateImage(16).FilePath;
         await using ControlledDaemon daemon = await ControlledDaemon.StartAsync(_folder, "--blk-file", image);
+        using (FrontendSession session = FrontendSession.Open(daemon.SocketPath))
+        {
+            session.VerifyRoundTrip(new DiskImage(image), sector: 8);
+        }
+
+        Assert.DoesNotContain(WebAssembliesOf(daemon.Process), static _ => true);
+        Assert.Equal("vblkflow", (await daemon.GetJsonAsync("/v1/status")).GetProperty("program").GetString());
+        // Or the looks above would have seen nothing either way.
         Assert.Contains(WebAssembliesOf(daemon.Process), static name => name.Contains("Kestrel", StringComparison.Ordinal));
+        await daemon.StopAsync();
+    }
+
+    [Fact]
+    public async Task A_daemon_that_nobody_asked_ends_and_leaves_no_socket()
+    {
+        await using ControlledDaemon daemon = await ControlledDaemon.StartAsync(_folder, "--blk-file", _folder.CreateImage(16).FilePath);
+        await daemon.StopAsync();
+    }
+
+    [Fact]
+    public async Task Those_who_connect_before_the_first_answer_are_all_answered()
+    {
+        await using ControlledDaemon daemon = await ControlledDaemon.StartAsync(_folder, "--blk-file", _folder.CreateImage(16).FilePath);
+        JsonElement[] answers = await Task.WhenAll(Enumerable.Range(0, 32).Select(_ => daemon.GetJsonAsync("/v1/status")));
+        Assert.All(answers, static answer => Assert.Equal("vblkflow", answer.GetProperty("program").GetString()));
         await daemon.StopAsync();
     }
 

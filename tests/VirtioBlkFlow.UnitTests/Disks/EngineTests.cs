@@ -1,10 +1,14 @@
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 using VirtioBlkFlow.Disks.Engine;
 using VirtioBlkFlow.Frontend;
 using VirtioBlkFlow.UnitTests.Device;
 using VirtioBlkFlow.Virtio;
 using Xunit;
 using EventDescriptor = VirtioBlkFlow.Frontend.EventDescriptor;
+using OpenFlags = Mono.Unix.Native.OpenFlags;
+using Stdlib = Mono.Unix.Native.Stdlib;
+using Syscall = Mono.Unix.Native.Syscall;
 
 namespace VirtioBlkFlow.UnitTests.Disks;
 
@@ -192,6 +196,29 @@ public sealed class EngineTests : IDisposable
         Assert.Equal(Enumerable.Range(0, Operations).Select(i => (uint)i), tokens);
         engine.Wait(0);
         Assert.DoesNotContain(Reaped(engine), completion => completion.Kind == IoCompletionKind.Operation);
+    }
+
+    [Theory]
+    [InlineData(false, 1)]
+    [InlineData(true, 3)]
+    public void Operations_on_a_file_open_for_direct_io_are_handed_over_a_few_at_once(bool direct, int calls)
+    {
+        const int Operations = 10;
+        using IIoEngine engine = IoEngines.Create(IoEngineKind.IoUring, 16);
+        int descriptor = Syscall.open(_image.Path, direct ? OpenFlags.O_RDONLY | OpenFlags.O_DIRECT : OpenFlags.O_RDONLY);
+        Assert.True(descriptor >= 0, $"{_image.Path}: {Stdlib.GetLastError()}");
+        using var handle = new SafeFileHandle(descriptor, ownsHandle: true);
+        int file = engine.RegisterFile(handle);
+        for (uint i = 0; i < Operations; i++)
+        {
+            engine.Fdatasync(file, i);
+        }
+
+        ulong before = engine.SystemCallCount;
+        engine.Submit();
+        Assert.Equal((ulong)calls, engine.SystemCallCount - before);
+        uint[] tokens = [.. WaitForOperations(engine, Operations).Select(completion => completion.Token).Order()];
+        Assert.Equal(Enumerable.Range(0, Operations).Select(i => (uint)i), tokens);
     }
 
     [Theory]

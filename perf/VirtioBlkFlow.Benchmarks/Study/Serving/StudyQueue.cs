@@ -39,6 +39,7 @@ internal sealed class StudyQueue : IDisposable
     private QueueServer? _server;
     private TaskCompletionSource? _drained;
     private bool _hasKick;
+    private bool _hasReturned;
     private bool _exiting;
 
     /// <summary>Starts the thread and its engine.</summary>
@@ -142,7 +143,13 @@ internal sealed class StudyQueue : IDisposable
                 bool progressed = _scheduler.RunTasks();
                 if (_server is { } server)
                 {
-                    progressed |= server.TryTurn();
+                    ushort used = server.NextUsed;
+                    if (server.TryTurn())
+                    {
+                        progressed = true;
+                        _hasReturned = server.NextUsed != used;
+                    }
+
                     Settle(server);
                 }
 
@@ -182,12 +189,12 @@ internal sealed class StudyQueue : IDisposable
 
     private void Idle(QueueServer? server)
     {
-        if (server != null && _spin.ShouldSpin())
+        if (server != null && _spin.ShouldSpin(_hasReturned))
         {
             server.SuppressKicks();
-            if (SpinForWork(server))
+            if (SpinForWork(server, out long lookedAt))
             {
-                _spin.OnFound();
+                _spin.OnFound(lookedAt);
                 return;
             }
 
@@ -210,9 +217,10 @@ internal sealed class StudyQueue : IDisposable
         }
     }
 
-    private bool SpinForWork(QueueServer server)
+    private bool SpinForWork(QueueServer server, out long lookedAt)
     {
         long deadline = _spin.Deadline();
+        lookedAt = 0;
         do
         {
             if (_engine.HasCompletions || _scheduler.HasTasks || server.HasWork)
@@ -221,8 +229,9 @@ internal sealed class StudyQueue : IDisposable
             }
 
             Thread.SpinWait(4);
+            lookedAt = Stopwatch.GetTimestamp();
         }
-        while (Stopwatch.GetTimestamp() < deadline);
+        while (lookedAt < deadline);
         return false;
     }
 
