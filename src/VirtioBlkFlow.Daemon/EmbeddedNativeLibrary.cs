@@ -17,15 +17,19 @@ internal static class EmbeddedNativeLibrary
     // <linux/memfd.h>
     private const uint MFD_CLOEXEC = 1;
 
-    private static readonly Lazy<nint> s_library = new(Load);
-
     // Before anything else of this program runs, and so before the first call into the library.
 #pragma warning disable CA2255 // A module initializer is for libraries to avoid; this is the program itself.
     [ModuleInitializer]
 #pragma warning restore CA2255
     internal static void Install() => NativeLibrary.SetDllImportResolver(
         typeof(Syscall).Assembly,
-        static (name, _, _) => name.Contains("MonoPosixHelper", StringComparison.Ordinal) ? s_library.Value : 0);
+        static (name, _, _) => name.Contains("MonoPosixHelper", StringComparison.Ordinal) ? Loaded.Handle : 0);
+
+    // Loaded when it is asked for, and once. Not by Lazy<nint>: it would be compiled at each start, as all that is generic over a value.
+    private static class Loaded
+    {
+        public static readonly nint Handle = Load();
+    }
 
     private static nint Load()
     {
@@ -38,7 +42,7 @@ internal static class EmbeddedNativeLibrary
             throw new IOException("memfd_create(2) failed: the native library of Mono.Posix cannot be loaded.");
         }
 
-        string path = $"/proc/self/fd/{memory.DangerousGetHandle()}";
+        string path = $"/proc/self/fd/{(int)memory.DangerousGetHandle()}";
         using (var copy = new FileStream(path, FileMode.Open, FileAccess.Write))
         {
             library.CopyTo(copy);

@@ -16,7 +16,8 @@ if (args.Contains(Capabilities.OptionName))
 }
 
 var commandLine = new CommandLine();
-commandLine.Root.SetAction((result, cancellation) => RunAsync(() => commandLine.Read(result), noOptions: args.Length == 0, cancellation));
+// Nothing here awaits: each method that does is a dozen generic ones to compile at every start.
+commandLine.Root.SetAction(result => Run(() => commandLine.Read(result), noOptions: args.Length == 0));
 commandLine.Root.Subcommands.Add(args is [BenchCommand.Name, ..] ? BenchCommand.Create() : BenchCommand.CreateStub());
 commandLine.Root.Subcommands.Add(args is [TopCommand.Name, ..] ? TopCommand.Create() : TopCommand.CreateStub());
 commandLine.Root.Subcommands.Add(args is [ExchangeCommand.Name, ..] ? ExchangeCommand.Create() : ExchangeCommand.CreateStub());
@@ -30,7 +31,7 @@ if (parsed.Errors.Count > 0)
 }
 
 // Signals are the host's business.
-return await parsed.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null });
+return parsed.Invoke(new InvocationConfiguration { ProcessTerminationTimeout = null });
 
 static int RefuseUsage(string message, string command = "")
 {
@@ -39,11 +40,11 @@ static int RefuseUsage(string message, string command = "")
     return ExitCode.Usage;
 }
 
-async Task<int> RunAsync(Func<DaemonOptions> read, bool noOptions, CancellationToken cancellation)
+static int Run(Func<DaemonOptions> read, bool noOptions)
 {
     try
     {
-        return await ServeAsync(read(), noOptions, cancellation);
+        return Serve(read(), noOptions);
     }
     catch (SpecException exception)
     {
@@ -56,23 +57,22 @@ async Task<int> RunAsync(Func<DaemonOptions> read, bool noOptions, CancellationT
     }
 }
 
-static async Task<int> ServeAsync(DaemonOptions options, bool noOptions, CancellationToken cancellation)
+static int Serve(DaemonOptions options, bool noOptions)
 {
     using IHost host = Build(options);
     try
     {
-        await host.StartAsync(cancellation);
+        host.Start();
     }
     catch (Exception exception) when (BlockServer.IsTheHostsFault(exception))
     {
         Console.Error.WriteLine($"vblkflow: {exception.Message}");
         return ExitCode.Failure;
     }
-
     catch (OperationCanceledException)
     {
         // A signal that came while it started is a signal to end like any other.
-        await host.StopAsync(CancellationToken.None);
+        host.StopAsync().GetAwaiter().GetResult();
         return ExitCode.Success;
     }
 
@@ -85,7 +85,7 @@ static async Task<int> ServeAsync(DaemonOptions options, bool noOptions, Cancell
         Console.WriteLine("Ctrl-C ends the daemon.");
     }
 
-    await host.WaitForShutdownAsync(cancellation);
+    host.WaitForShutdown();
     return host.Services.GetRequiredService<BlockServer>().HasFailed ? ExitCode.Failure : ExitCode.Success;
 }
 

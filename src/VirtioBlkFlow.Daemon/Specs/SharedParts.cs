@@ -18,19 +18,22 @@ internal sealed class SharedParts
     private readonly Dictionary<OpenImage, SharedImage> _images = [];
 
     // What is shared, and how it is opened for all: by readers only, and watched if one of them wants that.
-    private readonly Dictionary<OpenImage, (bool ReadOnly, HealthOrigin Health)> _sharedImages;
+    private readonly Dictionary<OpenImage, SharedOpening> _sharedImages = [];
     private readonly Dictionary<string, ThrottleGroup> _groups = [];
 
     /// <summary>For a complete set of disks, checked by <see cref="DiskSet"/>.</summary>
     /// <exception cref="DiskOpenException">Limits let nothing through.</exception>
     public SharedParts(IReadOnlyList<DiskSpec> disks)
     {
-        _sharedImages = disks.GroupBy(OpenImageOf).Where(group => group.Key.Storage is not null && group.Count() > 1)
-            .ToDictionary(
-                group => group.Key,
-                group => (group.All(disk => disk.ReadOnly), group.Any(disk => disk.Health.Origin == HealthOrigin.Device) ? HealthOrigin.Device : HealthOrigin.Off));
+        foreach (IGrouping<OpenImage, DiskSpec> group in disks.GroupBy(OpenImageOf).Where(group => group.Key.Storage is not null && group.Count() > 1))
+        {
+            HealthOrigin health = group.Any(disk => disk.Health.Origin == HealthOrigin.Device) ? HealthOrigin.Device : HealthOrigin.Off;
+            _sharedImages.Add(group.Key, new SharedOpening(group.All(disk => disk.ReadOnly), health));
+        }
+
         // Of those that are only ready for limits, and those that have some, the latter say what they are.
-        foreach (DiskSpec disk in disks.Where(disk => disk.ThrottleGroup is not null && disk.Throttle is not null).OrderBy(disk => disk.Throttle == new ThrottleLimits()))
+        IEnumerable<DiskSpec> members = disks.Where(disk => disk.ThrottleGroup is not null && disk.Throttle is not null);
+        foreach (DiskSpec disk in members.Where(disk => disk.Throttle != new ThrottleLimits()).Concat(members))
         {
             _groups.TryAdd(disk.ThrottleGroup!, new ThrottleGroup(disk.Throttle!));
         }
@@ -41,7 +44,7 @@ internal sealed class SharedParts
     public IDisk Open(DiskSpec spec, ILogger logger)
     {
         OpenImage key = OpenImageOf(spec);
-        if (!_sharedImages.TryGetValue(key, out (bool ReadOnly, HealthOrigin Health) shared))
+        if (!_sharedImages.TryGetValue(key, out SharedOpening? shared))
         {
             return spec.Kind.Open(spec, logger);
         }
@@ -65,6 +68,9 @@ internal sealed class SharedParts
     // Without a range it is served once, or by readers and by who wants no lock: these open it for themselves.
     private static OpenImage OpenImageOf(DiskSpec spec) =>
         new(spec.Range is null ? null : spec.Kind.StorageOf(spec), spec.Direct, spec.Lock, spec.Memory, spec.Rbd, spec.Nbd);
+
+    /// <summary>How an image is opened for several.</summary>
+    private sealed record SharedOpening(bool ReadOnly, HealthOrigin Health);
 
     /// <summary>What is opened, and how.</summary>
     private sealed record OpenImage(string? Storage, bool Direct, bool Lock, MemoryDiskOptions Memory, RbdDiskOptions Rbd, NbdDiskOptions Nbd);
