@@ -36,5 +36,19 @@ internal sealed record BenchClient(string Program, int Runs, double Seconds)
         return measured;
     }
 
+    /// <summary>Fills a disk with contents that are not all alike, once over, and reads all of it once more to see that they are there.</summary>
+    /// <param name="socketPath">Where its server listens.</param>
+    /// <param name="bytes">Size of the disk.</param>
+    public void FillDisk(string socketPath, long bytes)
+    {
+        const int BlockBytes = 1 << 20;
+        string[] words =
+        [
+            Program, "bench", socketPath, "--rw", "write", "--allow-writes", "--verify", "--block-size", Cell.Number(BlockBytes), "--queue-depth", "4",
+            "--warm-up", "0s", "--count", (bytes / BlockBytes).ToString(CultureInfo.InvariantCulture), "--json", "-",
+        ];
+        Shell.Run(string.Join(' ', words.Select(Contestant.Quote)), null, Deadline);
+    }
+
     private static string InSeconds(double seconds) => seconds.ToString(CultureInfo.InvariantCulture) + "s";
 }

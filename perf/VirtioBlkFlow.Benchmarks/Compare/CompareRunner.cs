@@ -79,6 +79,12 @@ internal sealed class CompareRunner(CompareOptions options, TextWriter log)
         // In the last restart alone: to be asked where latency comes from takes memory, which is a figure too.
         string? control = contestant.ControlOption is { } option && restart == options.Restarts - 1 ? option : null;
         using RunningServer server = RunningServer.Start(Fill(contestant.CommandFor(cell) + control), _socketPath, options.ServerCpu);
+        if (cell.Disk == DiskKind.Memory)
+        {
+            // Memory that was never written is one page of zeros for the kernel, which a processor has at hand.
+            _client.FillDisk(_socketPath, options.FileBytes);
+        }
+
         return _client.Run(_socketPath, cell, restart, options.ClientCpu, control is null ? [] : ["--control", ControlPath]);
     }
 
@@ -103,5 +109,6 @@ internal sealed class CompareRunner(CompareOptions options, TextWriter log)
         .Replace("{socket}", Contestant.Quote(_socketPath), StringComparison.Ordinal)
         .Replace("{control}", Contestant.Quote(ControlPath), StringComparison.Ordinal)
         .Replace("{file}", FilePath, StringComparison.Ordinal)
+        .Replace("{bytes}", options.FileBytes.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal)
         .Replace("{seconds}", Cell.Number(WholeSeconds), StringComparison.Ordinal);
 }

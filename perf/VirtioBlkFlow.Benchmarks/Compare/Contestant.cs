@@ -4,7 +4,7 @@ namespace VirtioBlkFlow.Benchmarks.Compare;
 /// <param name="Name">In results.</param>
 /// <param name="Program">Its path, which is nobody's business in results; empty if it is part of a command.</param>
 /// <param name="IsCeiling">Whether it does the load itself, without a socket.</param>
-/// <param name="CommandFor">The shell command that serves a cell, with {socket} and {file}; null if it cannot.</param>
+/// <param name="CommandFor">The shell command that serves a cell, with {socket}, {file} and {bytes}; null if it cannot.</param>
 internal sealed record Contestant(string Name, string Program, bool IsCeiling, Func<Cell, string?> CommandFor)
 {
     /// <summary>The only disk whose cells it serves; null if that is not how it is limited.</summary>
@@ -13,7 +13,7 @@ internal sealed record Contestant(string Name, string Program, bool IsCeiling, F
     /// <summary>Option behind the command, with {control}, that makes it tell where latency comes from; null if it cannot.</summary>
     public string? ControlOption { get; init; }
 
-    /// <summary>The size of disks that are not files, in bytes, which every program takes. As large as makes no difference.</summary>
+    /// <summary>The size of disks that store nothing, in bytes, which every program takes. As large as makes no difference.</summary>
     public const string Size = "1073741824";
 
     /// <summary>Our program.</summary>
@@ -24,7 +24,7 @@ internal sealed record Contestant(string Name, string Program, bool IsCeiling, F
         string disk = cell.Disk switch
         {
             DiskKind.Null => $"--disk null:{Size}",
-            DiskKind.Memory => $"--disk memory:{Size}",
+            DiskKind.Memory => "--disk memory:{bytes}",
             // The kernel lets go of a file some time after the process that had it in an io_uring, and so of its locks.
             DiskKind.Direct => "--blk-file {file} --no-lock --direct",
             _ => "--blk-file {file} --no-lock",
@@ -59,7 +59,7 @@ internal sealed record Contestant(string Name, string Program, bool IsCeiling, F
         : null);
 
     /// <summary>Any other server: NAME=COMMAND, or NAME@DISK=COMMAND for one kind of disk.</summary>
-    /// <remarks>A command with {file} serves the cells with a file; with DISK, the cells of that disk alone.</remarks>
+    /// <remarks>A command with {file} serves the cells with a file; with DISK, the cells of that disk alone. {bytes} is the size of a disk in memory.</remarks>
     /// <exception cref="CompareException">It is no such thing.</exception>
     public static Contestant Parse(string text)
     {

@@ -1,4 +1,3 @@
-using System.Globalization;
 using VirtioBlkFlow.Benchmarks.Compare;
 using VirtioBlkFlow.Frontend.Protocol;
 
@@ -82,7 +81,7 @@ internal sealed class SelfRunner(SelfOptions options, TextWriter log)
 
             if (variant.IsFilled)
             {
-                FillDisk();
+                _client.FillDisk(options.SocketPath, options.FileBytes);
             }
 
             return _client.Run(options.SocketPath, variant.Load, restart, clientCpu, variant.BenchOptions);
@@ -91,18 +90,5 @@ internal sealed class SelfRunner(SelfOptions options, TextWriter log)
         {
             File.Delete(sparsePath);
         }
-    }
-
-    // Contents that are not all alike, once over the whole disk, and all of it read once more.
-    private void FillDisk()
-    {
-        const int BlockBytes = 1 << 20;
-        string count = (options.FileBytes / BlockBytes).ToString(CultureInfo.InvariantCulture);
-        string[] words =
-        [
-            options.Program, "bench", options.SocketPath, "--rw", "write", "--allow-writes", "--verify", "--block-size", Cell.Number(BlockBytes), "--queue-depth", "4",
-            "--warm-up", "0s", "--count", count, "--json", "-",
-        ];
-        Shell.Run(string.Join(' ', words.Select(Contestant.Quote)), null, _client.Deadline);
     }
 }
