@@ -49,6 +49,11 @@ internal sealed class CompareRunner(CompareOptions options, TextWriter log)
         {
             foreach (Contestant contestant in InTurn(able, restart).Where(contestant => !skipped.ContainsKey(contestant.Name)))
             {
+                if (cell.Disk == DiskKind.Cache)
+                {
+                    TestImage.Load(FilePath);
+                }
+
                 try
                 {
                     runs[contestant].AddRange(contestant.IsCeiling ? RunCeiling(contestant, cell, restart) : RunServer(contestant, cell, restart));

@@ -45,11 +45,23 @@ internal sealed class AttachedDriver : IDisposable
         Span<byte> block = stackalloc byte[BlockBytes];
         for (int i = 0; i < count; i++)
         {
-            BlkStatus status = _driver.Read(random.Below(_blocks) * (BlockBytes / BlkRequest.SectorBytes), block);
-            if (status != BlkStatus.VIRTIO_BLK_S_OK)
-            {
-                throw new CompareException($"A read ended with {status}.");
-            }
+            Check(_driver.Read(random.Below(_blocks) * (BlockBytes / BlkRequest.SectorBytes), block), "read");
+        }
+    }
+
+    /// <summary>Reads blocks as <see cref="Read"/> does, and writes each other one back.</summary>
+    /// <param name="count">Requests.</param>
+    /// <exception cref="CompareException">One of them failed.</exception>
+    public void ReadAndWrite(int count)
+    {
+        var random = new LoadRandom(1);
+        Span<byte> block = stackalloc byte[BlockBytes];
+        ulong sector = 0;
+        for (int i = 0; i < count; i++)
+        {
+            bool writes = i % 2 == 1;
+            sector = writes ? sector : random.Below(_blocks) * (BlockBytes / BlkRequest.SectorBytes);
+            Check(writes ? _driver.Write(sector, block) : _driver.Read(sector, block), writes ? "write" : "read");
         }
     }
 
@@ -59,5 +71,13 @@ internal sealed class AttachedDriver : IDisposable
         _frontend.Dispose();
         _queue.Dispose();
         _memory.Dispose();
+    }
+
+    private static void Check(BlkStatus status, string what)
+    {
+        if (status != BlkStatus.VIRTIO_BLK_S_OK)
+        {
+            throw new CompareException($"A {what} ended with {status}.");
+        }
     }
 }

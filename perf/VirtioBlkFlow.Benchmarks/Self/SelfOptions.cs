@@ -11,7 +11,7 @@ internal sealed record SelfOptions
     public required IReadOnlyList<SelfCell> Cells { get; init; }
 
     /// <summary>What to measure without load, by names.</summary>
-    public required IReadOnlyList<string> WithoutLoad { get; init; }
+    public required IReadOnlyList<string> Alone { get; init; }
 
     /// <summary>Our program, which is also the client.</summary>
     public required string Program { get; init; }
@@ -79,7 +79,7 @@ internal sealed class SelfCommand
 {
     private readonly Option<string> _cells = new("--cells")
     {
-        Description = "full, or names of cells or their beginnings, separated by commas; start, footprint and idle are measured without load",
+        Description = "full, or names of cells or their beginnings, separated by commas; start, footprint, allocation and idle are measured alone",
         DefaultValueFactory = _ => "full",
     };
 
@@ -159,12 +159,12 @@ internal sealed class SelfCommand
         }
 
         string choice = result.GetValue(_cells)!;
-        string[] all = [.. SelfCellTable.All.Select(cell => cell.Name), .. Self.WithoutLoad.Names];
+        string[] all = [.. SelfCellTable.All.Select(cell => cell.Name), .. MeasuredAlone.Names];
         string[] chosen = choice == "full" ? all : [.. CellTable.NamesFor(choice, all)];
         return new SelfOptions
         {
             Cells = [.. SelfCellTable.All.Where(cell => chosen.Contains(cell.Name))],
-            WithoutLoad = [.. Self.WithoutLoad.Names.Where(chosen.Contains)],
+            Alone = [.. MeasuredAlone.Names.Where(chosen.Contains)],
             Program = result.GetValue(_program)!,
             Published = result.GetValue(_published),
             Restarts = restarts,

@@ -54,11 +54,11 @@ internal static class SelfProgram
             options.FileBytes,
             RatioEstimate.ChanceOfAgreement(options.Restarts));
         output.WriteLine(
-            $"{options.Cells.Count} cells, {options.WithoutLoad.Count} measured without load, {options.Restarts} restarts; ratios are to the first variant, with 95 % intervals");
+            $"{options.Cells.Count} cells, {options.Alone.Count} measured alone, {options.Restarts} restarts; ratios are to the first variant, with 95 % intervals");
         TestImage.Make(options.FilePath, options.FileBytes);
-        IReadOnlyList<Quantity> withoutLoad = new WithoutLoad(options, output).Run();
+        IReadOnlyList<Quantity> alone = new MeasuredAlone(options, output).Run();
         IReadOnlyList<SelfCellResult> cells = new SelfRunner(options, output).Run();
         return new SelfResult(
-            SelfResult.CurrentSchema, startedAt, options.WithoutPaths($"self {string.Join(' ', arguments)}"), machine, method, cells, withoutLoad);
+            SelfResult.CurrentSchema, startedAt, options.WithoutPaths($"self {string.Join(' ', arguments)}"), machine, method, cells, alone);
     }
 }

@@ -130,7 +130,7 @@ internal sealed record SelfCellResult(
 
 /// <summary>All of it, as the file has it; the schema is in perf/README.md.</summary>
 internal sealed record SelfResult(
-    int SchemaVersion, DateTimeOffset StartedAt, string Command, Machine Machine, SelfMethod Method, IReadOnlyList<SelfCellResult> Cells, IReadOnlyList<Quantity> WithoutLoad)
+    int SchemaVersion, DateTimeOffset StartedAt, string Command, Machine Machine, SelfMethod Method, IReadOnlyList<SelfCellResult> Cells, IReadOnlyList<Quantity> Alone)
 {
     /// <summary>Version of the schema; changes when a field changes its meaning or goes.</summary>
     public const int CurrentSchema = 1;

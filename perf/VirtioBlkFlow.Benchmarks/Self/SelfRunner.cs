@@ -70,6 +70,11 @@ internal sealed class SelfRunner(SelfOptions options, TextWriter log)
             using NeighbourDisks? neighbours = variant.Neighbourhood == Neighbourhood.None
                 ? null
                 : new NeighbourDisks(options.Folder, options.SocketPath, SelfCellTable.NeighbourCount);
+            if (variant.Load.Disk == DiskKind.Cache && variant.SparseBytes == 0)
+            {
+                TestImage.Load(options.FilePath);
+            }
+
             string command = options.Fill(variant.Command(Contestant.Quote(options.Program)))
                 .Replace("{sparse}", Contestant.Quote(sparsePath), StringComparison.Ordinal)
                 .Replace("{neighbours}", neighbours?.Options, StringComparison.Ordinal);

@@ -29,8 +29,10 @@ internal sealed class ControlApplication : IAsyncDisposable
     /// <summary>Accepts and answers from now on.</summary>
     /// <param name="socket">Where; stays its owner's, and open until this is disposed.</param>
     /// <param name="disks">What is served; does not change any more.</param>
+    /// <param name="reports">Of these disks.</param>
     /// <param name="metrics">Of these disks.</param>
-    public static async Task<ControlApplication> StartAsync(ListeningSocket socket, IReadOnlyList<ServedDisk> disks, DeviceMetrics metrics)
+    public static async Task<ControlApplication> StartAsync(
+        ListeningSocket socket, IReadOnlyList<ServedDisk> disks, DiskReports reports, DeviceMetrics metrics)
     {
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
@@ -43,7 +45,7 @@ internal sealed class ControlApplication : IAsyncDisposable
         WebApplication application = builder.Build();
         try
         {
-            Map(application, new DiskReports(disks), metrics);
+            Map(application, reports, metrics);
             MapCommands(application, new DiskCommands(disks));
             application.MapFallback(context => RefuseAsync(context, $"There is nothing here. {Everything}"));
             // Not to be given up half-way by a signal: it takes milliseconds, and what has started can be stopped.

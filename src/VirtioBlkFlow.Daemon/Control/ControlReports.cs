@@ -10,9 +10,10 @@ namespace VirtioBlkFlow.Daemon.Control;
 /// <param name="UptimeSeconds">For how long it has.</param>
 /// <param name="Disks">How many disks it serves.</param>
 /// <param name="Frontends">How many of them have a front-end.</param>
-/// <param name="ManagedBytes">Memory that the runtime has given to objects.</param>
+/// <param name="ManagedBytes">Memory that objects have.</param>
+/// <param name="AllocatedBytes">Memory that objects were given since the process began, in steps of some kilobytes.</param>
 internal sealed record StatusReport(
-    string Program, string Version, int ProcessId, DateTimeOffset StartedAt, double UptimeSeconds, int Disks, int Frontends, long ManagedBytes);
+    string Program, string Version, int ProcessId, DateTimeOffset StartedAt, double UptimeSeconds, int Disks, int Frontends, long ManagedBytes, long AllocatedBytes);
 
 /// <summary>Answer to <c>GET /v1/disks</c>.</summary>
 /// <param name="Disks">In the order of the command line.</param>

@@ -18,6 +18,7 @@ internal sealed class ControlServer : IAsyncDisposable
 
     private readonly ListeningSocket _socket;
     private readonly IReadOnlyList<ServedDisk> _disks;
+    private readonly DiskReports _reports;
     private readonly DeviceMetrics _metrics;
     private readonly ILogger _logger;
     private readonly StopSignal _stop = new();
@@ -30,6 +31,7 @@ internal sealed class ControlServer : IAsyncDisposable
     {
         _socket = socket;
         _disks = disks;
+        _reports = new DiskReports(disks);
         _metrics = new DeviceMetrics(disks);
         _logger = logger;
         _thread = new Thread(AwaitFirst) { Name = "control", IsBackground = true };
@@ -90,5 +92,5 @@ internal sealed class ControlServer : IAsyncDisposable
 
     // Apart, so that ASP.NET Core is not even looked for before.
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private ControlApplication StartApplication() => ControlApplication.StartAsync(_socket, _disks, _metrics).GetAwaiter().GetResult();
+    private ControlApplication StartApplication() => ControlApplication.StartAsync(_socket, _disks, _reports, _metrics).GetAwaiter().GetResult();
 }

@@ -23,7 +23,8 @@ internal sealed class DiskReports(IReadOnlyList<ServedDisk> disks)
         Stopwatch.GetElapsedTime(_startedTicks).TotalSeconds,
         disks.Count,
         disks.Count(disk => disk.Device.HasFrontend),
-        GC.GetTotalMemory(forceFullCollection: false));
+        GC.GetTotalMemory(forceFullCollection: false),
+        GC.GetTotalAllocatedBytes(precise: false));
 
     public DiskListReport Disks() => new([.. disks.Select(Report)]);
 

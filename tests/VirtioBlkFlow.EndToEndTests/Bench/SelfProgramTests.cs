@@ -27,13 +27,31 @@ public sealed class SelfProgramTests : IDisposable
             variant => Assert.True(Assert.Single(variant.GetProperty("runs").EnumerateArray()).GetProperty("iops").GetDouble() > 0));
         Assert.Equal("adaptive", Assert.Single(cell.GetProperty("ratios").EnumerateArray()).GetProperty("variant").GetString());
         // One restart says nothing about a goal.
-        JsonElement[] quantities = [.. json.RootElement.GetProperty("withoutLoad").EnumerateArray()];
+        JsonElement[] quantities = [.. json.RootElement.GetProperty("alone").EnumerateArray()];
         Assert.Equal(
             ["start-to-listening", "start-to-first-answer", "own-memory", "idle-cpu", "idle-switches"],
             quantities.Select(quantity => quantity.GetProperty("name").GetString()).Distinct());
         Assert.All(quantities, quantity => Assert.Single(quantity.GetProperty("values").EnumerateArray()));
         Assert.All(quantities[..3], quantity => Assert.True(quantity.GetProperty("median").GetDouble() > 0));
         Assert.Contains("adaptive / no-poll", text, StringComparison.Ordinal);
+        AssertNothingIsLeft();
+    }
+
+    [Fact]
+    public void A_request_allocates_nothing_in_any_mode_of_the_server()
+    {
+        (int exitCode, string text) = Run("allocation");
+
+        Assert.True(exitCode == ProgramEnd.Success, text);
+        using JsonDocument json = JsonDocument.Parse(File.ReadAllText(_folder["self.json"]));
+        JsonElement[] modes = [.. json.RootElement.GetProperty("alone").EnumerateArray()];
+        Assert.Contains("threads", modes.Select(mode => mode.GetProperty("subject").GetString()));
+        Assert.All(modes, mode =>
+        {
+            Assert.Equal("allocated-per-request", mode.GetProperty("name").GetString());
+            // An object of the smallest size for each request would be 24 bytes.
+            Assert.True(mode.GetProperty("median").GetDouble() < 1, text);
+        });
         AssertNothingIsLeft();
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Text.Json;
 using VirtioBlkFlow.EndToEndTests.Bench;
@@ -157,13 +158,18 @@ public sealed class ControlSocketTests : IDisposable
     {
         string image = _folder.CreateImage(16).FilePath;
         await using ControlledDaemon daemon = await ControlledDaemon.StartAsync(_folder, "--blk-file", image);
+        var listens = Stopwatch.StartNew();
         using (FrontendSession session = FrontendSession.Open(daemon.SocketPath))
         {
             session.VerifyRoundTrip(new DiskImage(image), sector: 8);
         }
 
         Assert.DoesNotContain(WebAssembliesOf(daemon.Process), static _ => true);
-        Assert.Equal("vblkflow", (await daemon.GetJsonAsync("/v1/status")).GetProperty("program").GetString());
+        double servedSeconds = listens.Elapsed.TotalSeconds;
+        JsonElement status = await daemon.GetJsonAsync("/v1/status");
+        Assert.Equal("vblkflow", status.GetProperty("program").GetString());
+        // It serves since it listens, and not since somebody asked.
+        Assert.True(status.GetProperty("uptimeSeconds").GetDouble() > servedSeconds);
         // Or the looks above would have seen nothing either way.
         Assert.Contains(WebAssembliesOf(daemon.Process), static name => name.Contains("Kestrel", StringComparison.Ordinal));
         await daemon.StopAsync();

@@ -9,7 +9,7 @@ public sealed class SelfOptionsTests
     [Fact]
     public void Names_are_told_apart_and_every_cell_has_something_to_compare()
     {
-        string[] names = [.. SelfCellTable.All.Select(cell => cell.Name), .. WithoutLoad.Names];
+        string[] names = [.. SelfCellTable.All.Select(cell => cell.Name), .. MeasuredAlone.Names];
 
         Assert.Equal(names.Length, names.Distinct().Count());
         Assert.All(SelfCellTable.All, cell => Assert.True(cell.Variants.Count > 1, cell.Name));
@@ -26,9 +26,9 @@ public sealed class SelfOptionsTests
         SelfOptions all = Parse()!;
         SelfOptions some = Parse("--cells", "poll,idle,merging")!;
 
-        Assert.Equal((SelfCellTable.All.Count, WithoutLoad.Names.Count), (all.Cells.Count, all.WithoutLoad.Count));
+        Assert.Equal((SelfCellTable.All.Count, MeasuredAlone.Names.Count), (all.Cells.Count, all.Alone.Count));
         Assert.Equal(["merging", "poll-qd1", "poll-qd8", "poll-qd32"], some.Cells.Select(cell => cell.Name));
-        Assert.Equal(["idle"], some.WithoutLoad);
+        Assert.Equal(["idle"], some.Alone);
         Assert.Equal((2.0, 10.0), (all.SettleSeconds, all.IdleSeconds));
     }
 

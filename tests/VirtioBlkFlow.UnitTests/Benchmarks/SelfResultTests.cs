@@ -71,7 +71,7 @@ public sealed class SelfResultTests
         JsonElement goal = first.GetProperty("goals")[0];
         Assert.Equal(("cpuPerRequest", "met"), (goal.GetProperty("figure").GetString(), goal.GetProperty("verdict").GetString()));
         Assert.Equal(1.02, goal.GetProperty("bound").GetProperty("most").GetDouble());
-        JsonElement quantity = root.GetProperty("withoutLoad")[0];
+        JsonElement quantity = root.GetProperty("alone")[0];
         Assert.Equal("missed", quantity.GetProperty("verdict").GetString());
         Assert.Equal("timer", quantity.GetProperty("threads")[0][0].GetProperty("thread").GetString());
     }

@@ -5,11 +5,11 @@ using VirtioBlkFlow.Frontend.Protocol;
 
 namespace VirtioBlkFlow.Benchmarks.Self;
 
-/// <summary>What is measured without a load: the start, memory with one disk, and a process that has nothing to do.</summary>
-internal sealed class WithoutLoad(SelfOptions options, TextWriter log)
+/// <summary>What is measured without comparing: the start, memory with one disk, what a request allocates, and a process that has nothing to do.</summary>
+internal sealed class MeasuredAlone(SelfOptions options, TextWriter log)
 {
     /// <summary>Names, for choosing.</summary>
-    public static IReadOnlyList<string> Names { get; } = ["start", "footprint", "idle"];
+    public static IReadOnlyList<string> Names { get; } = ["start", "footprint", "allocation", "idle"];
 
     private const int RequestsBeforeFootprint = 1000;
 
@@ -23,6 +23,16 @@ internal sealed class WithoutLoad(SelfOptions options, TextWriter log)
     // "No periodic wake-ups": a timer of two seconds or less is above this.
     private static readonly Bound s_idleSwitches = Bound.AtMost(0.5);
 
+    // 0 bytes for each request; what is below this is the control socket's.
+    private static readonly Bound s_requestBytes = Bound.AtMost(0.5);
+
+    // Ways to serve, and the options that make them.
+    private static readonly (string Name, string Options)[] s_ways =
+    [
+        ("adaptive", ""), ("poll", "--poll"), ("no-poll", "--no-poll"), ("threads", "--io-engine threads"), ("direct", "--direct"),
+        ("registered", "--register-memory"), ("moderated", "--call-moderation 50/8"), ("timed-all", "--stage-latency all"), ("lint", "--lint"),
+    ];
+
     // Ways to be idle, and the options that make them.
     private static readonly (string Name, string Options)[] s_idleWays =
     [
@@ -34,15 +44,16 @@ internal sealed class WithoutLoad(SelfOptions options, TextWriter log)
     public IReadOnlyList<Quantity> Run()
     {
         var quantities = new List<Quantity>();
-        foreach (string name in options.WithoutLoad)
+        foreach (string name in options.Alone)
         {
             IReadOnlyList<Quantity> measured = name switch
             {
                 "start" => Start(),
                 "footprint" => Footprint(),
+                "allocation" => Allocation(),
                 _ => Idle(),
             };
-            log.WriteLine($"{name}, without load");
+            log.WriteLine(name);
             SelfReport.WriteQuantities(log, measured);
             quantities.AddRange(measured);
         }
@@ -142,6 +153,17 @@ internal sealed class WithoutLoad(SelfOptions options, TextWriter log)
         using var driver = new AttachedDriver(options.SocketPath);
         driver.Read(RequestsBeforeFootprint);
         return ProcessUsage.ReadMemory(server.ProcessId)?.OwnBytes ?? throw new CompareException("The server has ended.");
+    }
+
+    private Quantity[] Allocation() =>
+    [
+        .. EachInTurn(s_ways, BytesOfARequest).Select(subject => new Quantity("allocated-per-request", subject.Key, "bytes", subject.Value, s_requestBytes)),
+    ];
+
+    private double BytesOfARequest(string more)
+    {
+        using RunningServer server = RunningServer.Start(Serve(options.Program, more + " --cache writeback --control {control}"), options.SocketPath, options.ServerCpu);
+        return RequestAllocation.Measure(options.SocketPath, options.Fill("{control}"));
     }
 
     private Quantity[] Idle()
