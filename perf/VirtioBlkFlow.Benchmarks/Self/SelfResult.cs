@@ -133,7 +133,7 @@ internal sealed record SelfResult(
     int SchemaVersion, DateTimeOffset StartedAt, string Command, Machine Machine, SelfMethod Method, IReadOnlyList<SelfCellResult> Cells, IReadOnlyList<Quantity> Alone)
 {
     /// <summary>Version of the schema; changes when a field changes its meaning or goes.</summary>
-    public const int CurrentSchema = 1;
+    public const int CurrentSchema = 2;
 
     private static readonly JsonSerializerOptions s_json = new()
     {

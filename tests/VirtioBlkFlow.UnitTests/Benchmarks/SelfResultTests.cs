@@ -62,7 +62,7 @@ public sealed class SelfResultTests
         using JsonDocument json = JsonDocument.Parse(result.ToJson());
 
         JsonElement root = json.RootElement;
-        Assert.Equal(1, root.GetProperty("schemaVersion").GetInt32());
+        Assert.Equal(2, root.GetProperty("schemaVersion").GetInt32());
         Assert.Equal(10, root.GetProperty("method").GetProperty("idleSeconds").GetDouble());
         JsonElement first = root.GetProperty("cells")[0];
         Assert.Equal("stage-latency", first.GetProperty("name").GetString());

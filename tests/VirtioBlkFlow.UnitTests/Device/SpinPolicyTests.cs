@@ -10,6 +10,9 @@ public sealed class SpinPolicyTests
     // Longer than any thread that runs takes from one look to the next.
     private static readonly long s_longAgoTicks = Stopwatch.Frequency;
 
+    // A moment that is not long ago for a while yet: a test's thread may be off its processor at any point.
+    private static long JustNow => Stopwatch.GetTimestamp() + (60 * Stopwatch.Frequency);
+
     private readonly SpinPolicy _adaptive = new(PollMode.Adaptive);
 
     [Fact]
@@ -28,7 +31,7 @@ public sealed class SpinPolicyTests
     {
         FailTimes(5, hasReturned: true);
         Assert.Equal(16, SkippedIdles(hasReturned: true));
-        _adaptive.OnFound(Stopwatch.GetTimestamp());
+        _adaptive.OnFound(JustNow);
         Assert.True(_adaptive.ShouldSpin(hasReturned: true));
         _adaptive.OnFruitless();
         Assert.Equal(1, SkippedIdles(hasReturned: true));
@@ -43,7 +46,7 @@ public sealed class SpinPolicyTests
         for (int i = 0; i < 100; i++)
         {
             Assert.True(_adaptive.ShouldSpin(hasReturned: !slowIsDriver));
-            _adaptive.OnFound(Stopwatch.GetTimestamp());
+            _adaptive.OnFound(JustNow);
         }
 
         Assert.True(SkippedIdles(hasReturned: slowIsDriver) > 0);
@@ -77,7 +80,7 @@ public sealed class SpinPolicyTests
         {
             Assert.InRange(++until, 1, 100);
             Assert.True(_adaptive.ShouldSpin(hasReturned: true));
-            _adaptive.OnFound(until == 1 ? Stopwatch.GetTimestamp() : Stopwatch.GetTimestamp() - s_longAgoTicks);
+            _adaptive.OnFound(until == 1 ? JustNow : Stopwatch.GetTimestamp() - s_longAgoTicks);
         }
         while (_adaptive.ShouldSpin(hasReturned: true));
     }
